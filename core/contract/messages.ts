@@ -1,0 +1,90 @@
+// What callers send and get, as zod schemas, from which the types follow. Pure: edge and core read the same file.
+import { z } from 'zod';
+import { problem } from './problems.ts';
+import { integer } from './settings.ts';
+
+export const SAFETENSORS = 'application/vnd.safetensors';
+/** Bit-exact; the core answers which codec it used. */
+const CODECS = ['lossless', 'raw'] as const;
+const DURABILITIES = ['through', 'back', 'none'] as const;
+const KEY_CHARS_MAX = 512;
+const LIST_MAX = 1000;
+const TTL_SECONDS_MAX = 10 * 365 * 86_400;
+
+export type Durability = (typeof DURABILITIES)[number];
+
+/** 1 to 512 of A–Z a–z 0–9 . _ - : /, in segments that are neither empty nor only dots. */
+export const keySchema = z
+  .string()
+  .min(1)
+  .max(KEY_CHARS_MAX)
+  .regex(/^[A-Za-z0-9._:/-]+$/, 'only A–Z a–z 0–9 . _ - : / are allowed')
+  .refine((key) => key.split('/').every((s) => /[^.]/.test(s)), 'no segment may be empty or of dots only');
+
+export const putQuerySchema = z.strictObject({
+  codec: z.string().default('lossless'),
+  ttl: integer(1, TTL_SECONDS_MAX).optional(),
+  priority: integer(0, 100).default(50),
+  durability: z.enum(DURABILITIES).default('through'),
+});
+
+export const listQuerySchema = z.strictObject({
+  prefix: z.string().max(KEY_CHARS_MAX).default(''),
+  cursor: z.string().max(KEY_CHARS_MAX).default(''),
+  limit: integer(1, LIST_MAX).default(100),
+});
+
+export const tensorEntrySchema = z.object({
+  key: z.string(),
+  /** sha-256 of the safetensors file, hex; also its ETag. */
+  digest: z.string(),
+  codec: z.string(),
+  /** Of the only tensor; null when there are several. */
+  dtype: z.string().nullable(),
+  shape: z.array(z.number()).nullable(),
+  tensors: z.number(),
+  bytes: z.number(),
+  storedBytes: z.number(),
+  tier: z.enum(['hot', 'cold']),
+  adapter: z.string().nullable(),
+  priority: z.number(),
+  expiresAt: z.string().nullable(),
+});
+export const putAnswerSchema = tensorEntrySchema.extend({ deduplicated: z.boolean() });
+export const listAnswerSchema = z.object({ entries: z.array(tensorEntrySchema), cursor: z.string().nullable() });
+
+export type TensorEntry = z.infer<typeof tensorEntrySchema>;
+export type PutAnswer = z.infer<typeof putAnswerSchema>;
+export type ListAnswer = z.infer<typeof listAnswerSchema>;
+
+/** The key of a `/v1/tensors/…` path, decoded and checked. */
+export function parseKey(encoded: string): string {
+  let key: string;
+  try {
+    key = decodeURIComponent(encoded);
+  } catch {
+    throw problem('key_malformed', 'The key is not valid percent-encoding.');
+  }
+  const parsed = keySchema.safeParse(key);
+  if (parsed.success) return parsed.data;
+  throw problem('key_malformed', `The key is malformed: ${parsed.error.issues[0]?.message ?? 'unknown fault'}.`);
+}
+
+/** A query against its schema; a repeated or unknown name is a fault like any other. */
+export function parseQuery<S extends z.ZodType>(schema: S, query: URLSearchParams): z.infer<S> {
+  const names = [...query.keys()];
+  const repeated = names.find((name, i) => names.indexOf(name) !== i);
+  if (repeated) throw problem('query_malformed', `The query names ${repeated.slice(0, 64)} twice.`);
+  const parsed = schema.safeParse(Object.fromEntries(query));
+  if (parsed.success) return parsed.data;
+  const faults = parsed.error.issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
+  throw problem('query_malformed', `The query is malformed: ${faults[0]?.path} ${faults[0]?.message}`.trim(), {
+    faults,
+  });
+}
+
+/** Only bit-exact storing exists so far, and it is what the default asks for. */
+export function parseCodec(codec: string): void {
+  if (CODECS.includes(codec as (typeof CODECS)[number])) return;
+  throw problem('codec_unknown', `There is no codec ${codec.slice(0, 64)}; this core has ${CODECS.join(', ')}.`);
+}

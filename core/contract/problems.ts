@@ -1,0 +1,102 @@
+// The registry of everything that can go wrong for a caller: one code, one status, one title (RFC 9457).
+// Rooms throw `problem(code, detail)`; the one boundary of each server turns it into a document. An error that is no
+// Problem is our bug: callers see `internal` and nothing of its text. Pure: runs on every runtime.
+
+const registry = {
+  // who is calling
+  signature_missing: [401, 'The request is not signed'],
+  signature_malformed: [401, 'The signature fields cannot be read'],
+  signature_incomplete: [401, 'The signature does not cover what it must'],
+  signature_stale: [401, 'The signature is too old or from the future'],
+  signature_invalid: [401, 'The signature does not match the request'],
+  signature_replayed: [401, 'The nonce was seen before'],
+  digest_malformed: [401, 'The content digest cannot be read'],
+  digest_mismatch: [401, 'The body does not match its digest'],
+  replays_full: [503, 'Too many requests to remember their nonces'],
+  scope_missing: [403, 'The key lacks a scope'],
+  // what is asked
+  route_unknown: [404, 'No such route'],
+  method_unsupported: [405, 'The route has no such method'],
+  key_malformed: [422, 'The tensor key is malformed'],
+  query_malformed: [422, 'The query is malformed'],
+  codec_unknown: [422, 'No such codec'],
+  body_missing: [422, 'The request has no body'],
+  body_too_large: [413, 'The body is too large'],
+  body_cut: [400, 'The body ended early'],
+  media_type_unsupported: [415, 'The media type is not supported'],
+  tensor_unknown: [404, 'No such tensor'],
+  // safetensors
+  tensors_truncated: [422, 'The safetensors body is shorter than it says'],
+  tensors_trailing: [422, 'The safetensors body is longer than it says'],
+  tensors_header_too_large: [422, 'The safetensors header is too large'],
+  tensors_header_malformed: [422, 'The safetensors header cannot be read'],
+  tensors_name_duplicate: [422, 'Two tensors have the same name'],
+  tensors_dtype_unknown: [422, 'A tensor has an unknown dtype'],
+  tensors_shape_malformed: [422, 'A tensor has a malformed shape'],
+  tensors_shape_overflow: [422, 'A tensor is larger than numbers can say'],
+  tensors_offsets_malformed: [422, 'A tensor has malformed offsets'],
+  tensors_length_mismatch: [422, 'A tensor does not fill its range'],
+  tensors_overlap: [422, 'Two tensors overlap'],
+  tensors_gap: [422, 'Bytes between tensors belong to none'],
+  // what the machine can do
+  adapter_lost: [503, 'The adapter that held the data was lost'],
+  adapter_unavailable: [503, 'No adapter is ready'],
+  adapter_failed: [500, 'The adapter refused the work'],
+  capacity_exhausted: [507, 'There is no room for the tensors'],
+  disk_full: [507, 'The disk is full'],
+  disk_failed: [503, 'The disk refused the write'],
+  record_damaged: [500, 'The stored tensors are damaged'],
+  database_unavailable: [503, 'The database does not answer'],
+  core_unreachable: [502, 'The core does not answer'],
+  stopping: [503, 'The server is stopping'],
+  internal: [500, 'Something went wrong on our side'],
+} as const satisfies Record<string, readonly [status: number, title: string]>;
+
+export type ProblemCode = keyof typeof registry;
+
+export class Problem extends Error {
+  readonly code: ProblemCode;
+  readonly status: number;
+  readonly extra: Readonly<Record<string, unknown>>;
+  constructor(code: ProblemCode, detail: string, extra: Record<string, unknown> = {}, options?: ErrorOptions) {
+    super(detail, options);
+    this.name = 'Problem';
+    this.code = code;
+    this.status = registry[code][0];
+    this.extra = extra;
+  }
+}
+
+/** `throw problem('key_malformed', 'what was tried, what was found, what to do')` */
+export const problem = (
+  code: ProblemCode,
+  detail: string,
+  extra?: Record<string, unknown>,
+  options?: ErrorOptions,
+): Problem => new Problem(code, detail, extra, options);
+
+/** Any thrown value as a Problem; what is not one becomes `internal`, with the cause kept for the log. */
+export const asProblem = (thrown: unknown): Problem =>
+  thrown instanceof Problem
+    ? thrown
+    : problem('internal', 'The cause is in the log under this requestId.', {}, { cause: thrown });
+
+export const problemCodes = Object.keys(registry) as ProblemCode[];
+
+/** The answer that a caller sees. */
+export function problemResponse(p: Problem, requestId: string): Response {
+  const { status, code } = p;
+  const document = {
+    type: `urn:problem-type:blatam:${code}`,
+    title: registry[code][1],
+    status,
+    detail: p.message,
+    code,
+    requestId,
+    ...p.extra,
+  };
+  return new Response(JSON.stringify(document), {
+    status,
+    headers: { 'content-type': 'application/problem+json', 'x-request-id': requestId },
+  });
+}

@@ -1,0 +1,193 @@
+// `npm start`: builds everything top-down, closes it in reverse. One process with two listeners, the edge's and the core's;
+// with CORE_URLS only the edge, before cores elsewhere.
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { openDatabase } from '../db/client.ts';
+import { lockFolder } from '../db/folder-lock.ts';
+import { edgeSettings, readEdgeConfig } from '../edge/config.ts';
+import { type Listener, listen, startEdge } from '../edge/node.ts';
+import { openCache } from './cache/cache.ts';
+import { openDigests } from './cache/digest.ts';
+import { createAuthenticate, createSealKey } from './callers.ts';
+import { type CoreConfig, coreSettings, readCoreConfig } from './config.ts';
+import { nodeCrypto } from './contract/crypto-node.ts';
+import { metricsGuard } from './contract/metrics-guard.ts';
+import { memoryNonces } from './contract/nonces.ts';
+import { describeSettings, refuseUnknown, SettingsError } from './contract/settings.ts';
+import { openPieces } from './gpu/pieces.ts';
+import { openPool } from './gpu/pool.ts';
+import { ensureAdminKey, masterKey, openKeyring } from './keys.ts';
+import { createMetrics } from './metrics.ts';
+import { createReadiness } from './readiness.ts';
+import { createServer } from './server.ts';
+import { openStore } from './store/store.ts';
+
+const STOP_MS_MAX = 9_500;
+const settings = { ...coreSettings, ...edgeSettings };
+
+/** Not ours, but no mistakes either: the command line reads them. */
+const FOR_THE_COMMAND_LINE = ['BLATAM_URL', 'BLATAM_KEY_FILE'];
+
+const HELP = `Usage: npm start
+
+Runs the edge and the core in one process. Everything is set by the environment, all of it has a default:
+
+${describeSettings(settings)}
+
+The first start makes an administrator's key in DATA_DIR/admin-key.json. Stop it with Ctrl-C or SIGTERM.`;
+
+const started = performance.now();
+const log = (line: string): void => {
+  process.stdout.write(`${new Date().toISOString().slice(11, 23)} ${line}\n`);
+};
+
+/** What was opened, to be closed in reverse. */
+const opened: { name: string; close: () => Promise<void> }[] = [];
+let stopping = false;
+
+async function stop(code: number): Promise<never> {
+  stopping = true;
+  const timer = setTimeout(() => process.exit(code || 1), STOP_MS_MAX);
+  for (const part of opened.reverse())
+    await part.close().catch((error: unknown) => log(`closing ${part.name}: ${String(error)}`));
+  clearTimeout(timer);
+  process.exit(code);
+}
+
+async function startCore(config: CoreConfig) {
+  const { DATA_DIR: dataDir } = config;
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  const lock = await lockFolder(dataDir, 'core');
+  opened.push({ name: 'lock', close: lock.release });
+
+  const pieces = await openPieces({ count: config.GPU_PIECES, shared: config.GPU_TRANSPORT === 'ring' });
+  let forgetLost = () => {};
+  const opening = [
+    openDatabase({ url: config.DATABASE_URL, dataDir, log, poolMax: config.DATABASE_POOL }),
+    openPool({
+      adapters: config.GPU_ADAPTERS.join() === 'auto' ? 'auto' : config.GPU_ADAPTERS,
+      dataDir,
+      memoryBytes: config.GPU_MEMORY_MIB * 2 ** 20,
+      deadlineMs: config.GPU_DEADLINE_MS,
+      pieces,
+      environment: process.env,
+      log,
+      onLost: () => forgetLost(),
+    }),
+    openStore(join(dataDir, 'cache'), log),
+  ] as const;
+  const [database, pool, store] = await Promise.all([
+    remember('database', opening[0]),
+    remember('adapters', opening[1]),
+    remember('store', opening[2]),
+  ]);
+  const keys = { database, masterKey: masterKey(dataDir, config.MASTER_KEY), now: Date.now };
+  const firstKey = await ensureAdminKey({ ...keys, dataDir });
+  const keyring = openKeyring(keys);
+  const digests = openDigests(pieces);
+  opened.push({ name: 'digests', close: digests.close });
+  const cache = openCache({
+    pool: () => pool,
+    pieces,
+    digests,
+    store,
+    bodyBytesMax: config.BODY_BYTES_MAX,
+    entriesMax: config.CACHE_ENTRIES_MAX,
+    now: Date.now,
+    log,
+  });
+  forgetLost = cache.dropLost;
+  opened.push({ name: 'cache', close: cache.close });
+
+  const nonces = memoryNonces({ max: config.NONCES_MAX, now: Date.now });
+  const internalSecret = config.INTERNAL_SECRET;
+  const readiness = createReadiness({
+    process: () => ({ ok: !stopping, detail: stopping ? 'stopping' : 'runs' }),
+    database: async () => {
+      await database.ping();
+      return { ok: true, detail: database.kind };
+    },
+    adapters: () => ({ ok: pool.ready, detail: pool.summary }),
+  });
+  const metrics = createMetrics();
+  metrics.watch({ cache, pool, pieces });
+  const server = createServer({
+    cache,
+    pool,
+    readiness,
+    metrics,
+    authenticate: createAuthenticate({ crypto: nodeCrypto, keyring, nonces, now: Date.now, internalSecret }),
+    sealKey: createSealKey(keyring, internalSecret),
+    mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
+    log,
+  });
+  const listener = await listen(server.fetch, config.HOST, config.CORE_PORT);
+  opened.push({ name: 'core', close: listener.close });
+  return { listener, server, keyring, nonces, readiness, firstKey, pool, store };
+}
+
+/** Kept for the end as soon as it is open, even if what opens beside it fails. */
+async function remember<T extends { close(): Promise<void> }>(name: string, opening: Promise<T>): Promise<T> {
+  const part = await opening;
+  opened.push({ name, close: () => part.close() });
+  return part;
+}
+
+async function main(): Promise<void> {
+  const edgeConfig = readEdgeConfig(process.env);
+  const config = readCoreConfig(process.env);
+  refuseUnknown([...Object.keys(settings), ...FOR_THE_COMMAND_LINE], process.env);
+  if (edgeConfig.CORE_URLS.length > 0) {
+    const edge = await startEdge({ config: edgeConfig, core: undefined, log });
+    opened.push({ name: 'edge', close: edge.close });
+    return log(`edge on http://${edgeConfig.HOST}:${edge.port}, before ${edgeConfig.CORE_URLS.join(' ')}`);
+  }
+  const core = await startCore(config);
+  const edge = await startEdge({
+    config: edgeConfig,
+    core: {
+      fetch: (request, bindings) => core.server.fetch(request, bindings),
+      keyOf: core.keyring.keyOf,
+      nonces: core.nonces,
+      ready: async () => {
+        const { ready, checks } = await core.readiness();
+        const faults = Object.entries(checks).filter(([, check]) => !check.ok);
+        return { ok: ready, detail: faults.map(([name, { detail }]) => `${name}: ${detail}`).join('; ') || 'ready' };
+      },
+    },
+    log,
+  });
+  opened.push({ name: 'edge', close: edge.close });
+  greet(config, edge, core);
+}
+
+function greet(config: CoreConfig, edge: Listener, core: Awaited<ReturnType<typeof startCore>>): void {
+  const { store, pool, firstKey } = core;
+  log(`${store.found.length} tensors on disk, ${(store.bytes / 2 ** 20).toFixed(1)} MiB`);
+  if (!pool.ready) log(`no adapter yet (${pool.summary}): reads from disk work, writes are refused until there is one`);
+  log(`edge on http://${config.HOST}:${edge.port}, core on http://${config.HOST}:${core.listener.port}`);
+  log(`administrator's key: ${firstKey.path}${firstKey.made ? ' (made now)' : ''}`);
+  log(`ready in ${((performance.now() - started) / 1000).toFixed(1)} s. Try: npx blatam adapters`);
+}
+
+if (process.argv.includes('--help') || process.argv.includes('-h')) {
+  process.stdout.write(`${HELP}\n`);
+} else if (process.argv.length > 2) {
+  process.stderr.write(`npm start takes no arguments but --help; found ${process.argv.slice(2).join(' ')}\n`);
+  process.exitCode = 2;
+} else {
+  // Ctrl-C comes twice, from the terminal and from npm: once is enough.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const)
+    process.on(signal, () => {
+      if (stopping) return;
+      log(`${signal}: stopping`);
+      void stop(0);
+    });
+  main().catch((error: unknown) => {
+    const known = error instanceof SettingsError;
+    process.stderr.write(
+      `cannot start: ${known || error instanceof Error ? (error as Error).message : String(error)}\n`,
+    );
+    void stop(1);
+  });
+}

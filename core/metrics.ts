@@ -1,0 +1,89 @@
+// The core's metrics, in Prometheus' words. Routes and codes are the only labels that callers influence, and both come from
+// fixed lists; gauges are read from their rooms when somebody asks.
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { Cache } from './cache/cache.ts';
+import type { Pieces } from './gpu/pieces.ts';
+import type { AdapterReport, Pool } from './gpu/pool.ts';
+
+const SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+const METHODS = new Set(['GET', 'HEAD', 'PUT', 'POST', 'DELETE']);
+
+export interface CoreMetrics {
+  readonly contentType: string;
+  /** Starts the clock of a request; call the result with its route and status. */
+  begin(method: string): (route: string, status: number) => void;
+  /** From now on, these rooms are read at every scrape. */
+  watch(rooms: { cache: Cache; pool: Pool; pieces: Pieces }): void;
+  text(): Promise<string>;
+}
+
+export function createMetrics(): CoreMetrics {
+  const registry = new Registry();
+  const requests = new Histogram({
+    name: 'blatam_core_request_seconds',
+    help: 'Time from the first byte of a request to the last of its answer.',
+    labelNames: ['method', 'route', 'status'],
+    buckets: SECONDS,
+    registers: [registry],
+  });
+
+  type Readings = () => Iterable<readonly [label: string, value: number]>;
+
+  function gauge(name: string, help: string, label: string | undefined, read: Readings): void {
+    const labelNames = label ? [label] : [];
+    const gauge = new Gauge({ name, help, labelNames, registers: [registry], collect });
+    function collect(): void {
+      for (const [value, number] of read()) gauge.set(label ? { [label]: value } : {}, number);
+    }
+  }
+
+  /** What only grows, counted elsewhere. */
+  function counter(name: string, help: string, label: string, read: Readings): void {
+    const counter = new Counter({ name, help, labelNames: [label], registers: [registry], collect });
+    function collect(): void {
+      counter.reset();
+      for (const [value, number] of read()) counter.inc({ [label]: value }, number);
+    }
+  }
+
+  /** One value for each adapter. */
+  const each = (pool: Pool, read: (adapter: AdapterReport) => number): Readings => {
+    return () => pool.report().map((adapter) => [adapter.id, read(adapter)] as const);
+  };
+
+  return {
+    contentType: registry.contentType,
+    begin(method) {
+      const end = requests.startTimer({ method: METHODS.has(method) ? method : 'other' });
+      return (route, status) => end({ route, status });
+    },
+    watch({ cache, pool, pieces }) {
+      gauge('blatam_cache_entries', 'Tensors held.', undefined, () => [['', cache.stats().entries]]);
+      gauge('blatam_cache_bytes', 'Bytes held, by where they lie.', 'tier', () => Object.entries(cache.stats().bytes));
+      counter('blatam_cache_reads_total', 'Reads, by where they were answered from.', 'result', () => {
+        const { hits, misses } = cache.stats();
+        return Object.entries({ ...hits, miss: misses });
+      });
+      counter('blatam_cache_removals_total', 'Entries that left, by cause.', 'cause', () => {
+        const { evictions, expired, lost, deletes } = cache.stats();
+        return Object.entries({ evicted: evictions, expired, lost, deleted: deletes });
+      });
+      gauge('blatam_pieces_free', 'Pieces of memory that no payload holds.', undefined, () => [['', pieces.free]]);
+      gauge('blatam_pieces_waiting', 'Payloads that wait for a piece.', undefined, () => [['', pieces.waiting]]);
+      const adapter = (name: string, help: string, read: (a: AdapterReport) => number) =>
+        gauge(`blatam_adapter_${name}`, help, 'adapter', each(pool, read));
+      adapter('up', 'Whether the adapter is ready.', (a) => (a.state === 'ready' ? 1 : 0));
+      adapter('used_bytes', 'Memory in use on the adapter.', (a) => a.memory.used);
+      adapter('capacity_bytes', 'Memory set aside on the adapter.', (a) => a.memory.capacity);
+      adapter('queue', 'Requests that the adapter has not answered.', (a) => a.queue);
+      adapter('utilization_ratio', 'Share of time with work pending, since its start.', (a) => a.utilization);
+      counter(
+        'blatam_adapter_restarts_total',
+        'Times its process was started again.',
+        'adapter',
+        each(pool, (a) => a.restarts),
+      );
+    },
+    text: () => registry.metrics(),
+  };
+}

@@ -1,0 +1,199 @@
+// The core's HTTP face: routes to rooms. A call is either handed over by the edge of the same process, which has checked
+// it, or signed: by a key, or by the internal secret on behalf of a caller that an edge elsewhere has checked.
+// One boundary turns what rooms throw into problem documents. Nothing is done here that a room could do.
+import type { HttpBindings } from '@hono/node-server';
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import { type Context, Hono } from 'hono';
+import { leaving, requestBody, sendPieces } from './bodies.ts';
+import type { Cache, Held } from './cache/cache.ts';
+import { type Authenticate, INTERNAL_SCOPE, type SealKey } from './callers.ts';
+import type { Handover } from './contract/internal.ts';
+import {
+  listQuerySchema,
+  parseCodec,
+  parseKey,
+  parseQuery,
+  putQuerySchema,
+  SAFETENSORS,
+  type TensorEntry,
+} from './contract/messages.ts';
+import { asProblem, problem, problemResponse } from './contract/problems.ts';
+import { type Caller, contentDigest } from './contract/signatures.ts';
+import type { Pool } from './gpu/pool.ts';
+import type { CoreMetrics } from './metrics.ts';
+import type { Readiness } from './readiness.ts';
+
+export interface CoreEnv {
+  Bindings: HttpBindings & { handover?: Handover };
+  Variables: { requestId: string; caller: Caller; digest: Uint8Array | undefined; route: string };
+}
+type C = Context<CoreEnv>;
+
+export interface ServerParts {
+  readonly cache: Cache;
+  readonly pool: Pool;
+  readonly authenticate: Authenticate;
+  readonly readiness: Readiness;
+  readonly metrics: CoreMetrics;
+  /** Whether /metrics may be read with this Authorization field. */
+  readonly mayReadMetrics: (authorization: string | undefined) => boolean;
+  /** A key for an edge elsewhere, sealed. */
+  readonly sealKey: SealKey;
+  readonly log: (line: string) => void;
+}
+
+export function createServer(parts: ServerParts): Hono<CoreEnv> {
+  const { cache, pool } = parts;
+  const app = new Hono<CoreEnv>();
+
+  app.use(async (c, next) => {
+    const requestId = c.env.handover?.requestId ?? crypto.randomUUID();
+    c.set('requestId', requestId);
+    const end = parts.metrics.begin(c.req.method);
+    await next();
+    if (!c.env.outgoing.headersSent) c.res.headers.set('x-request-id', requestId);
+    end(c.get('route') ?? 'other', c.env.outgoing.headersSent ? c.env.outgoing.statusCode : c.res.status);
+  });
+  app.onError((thrown, c) => {
+    const fault = asProblem(thrown);
+    if (fault.status >= 500) parts.log(`${c.get('requestId')} ${c.req.method} ${c.req.path}: ${causes(fault)}`);
+    return problemResponse(fault, c.get('requestId'));
+  });
+  app.notFound((c) => {
+    throw problem('route_unknown', `There is no ${c.req.method} ${c.req.path.slice(0, 200)}.`);
+  });
+
+  app.get('/healthz', (c) => c.json({ alive: true }));
+  app.get('/readyz', async (c) => {
+    const report = await parts.readiness();
+    return c.json(report, report.ready ? 200 : 503);
+  });
+  app.get('/metrics', async (c) => {
+    if (!parts.mayReadMetrics(c.req.header('authorization')))
+      throw problem('signature_missing', 'This listener is not on loopback: send Authorization: Bearer METRICS_TOKEN.');
+    return c.body(await parts.metrics.text(), 200, { 'content-type': parts.metrics.contentType });
+  });
+
+  app.use('/v1/*', async (c, next) => {
+    const { handover } = c.env;
+    const verified = handover ?? (await parts.authenticate(c.req.raw));
+    c.set('caller', verified.caller);
+    c.set('digest', verified.digest);
+    await next();
+  });
+
+  app.get('/v1/tensors', (c) => {
+    const caller = allow(c, 'tensors:read', 'list');
+    const { prefix, cursor, limit } = parseQuery(listQuerySchema, new URL(c.req.url).searchParams);
+    return c.json(cache.list(caller.tenant, prefix, cursor, limit));
+  });
+  app.put('/v1/tensors/:key{.+}', async (c) => {
+    const caller = allow(c, 'tensors:write', 'put');
+    const key = parseKey(encodedKey(c));
+    const query = parseQuery(putQuerySchema, new URL(c.req.url).searchParams);
+    parseCodec(query.codec);
+    refuseOtherMedia(c);
+    const { incoming, outgoing, handover } = c.env;
+    const signed = c.get('digest');
+    const { created, ...answer } = await cache.put({
+      tenant: caller.tenant,
+      key,
+      body: requestBody(incoming, handover?.body),
+      digest: signed && { bytes: signed, proven: handover?.body !== undefined },
+      ttlSeconds: query.ttl,
+      priority: query.priority,
+      durability: query.durability,
+      signal: leaving(outgoing),
+    });
+    return c.json(answer, created ? 201 : 200);
+  });
+  app.get('/v1/tensors/:key{.+}', async (c) => {
+    const caller = allow(c, 'tensors:read', 'get');
+    const key = parseKey(encodedKey(c));
+    if (c.req.method === 'HEAD') {
+      const entry = cache.peek(caller.tenant, key);
+      if (!entry) throw unknownTensor(key);
+      return c.body(null, 200, headersOf(entry, entry.tier));
+    }
+    const held = cache.get(caller.tenant, key);
+    if (!held) throw unknownTensor(key);
+    const headers = headersOf(held.entry, held.source);
+    if (matches(c.req.header('if-none-match'), headers.etag)) return c.body(null, 304, { etag: headers.etag });
+    return sendTensor(c, held, headers);
+  });
+  app.delete('/v1/tensors/:key{.+}', async (c) => {
+    const caller = allow(c, 'tensors:write', 'delete');
+    const key = parseKey(encodedKey(c));
+    if (!(await cache.delete(caller.tenant, key))) throw unknownTensor(key);
+    return c.body(null, 204);
+  });
+  app.get('/v1/cache/stats', (c) => {
+    allow(c, 'tensors:read', 'stats');
+    return c.json(cache.stats());
+  });
+  app.get('/v1/adapters', (c) => {
+    allow(c, 'tensors:read', 'adapters');
+    return c.json({ adapters: pool.report() });
+  });
+  app.get('/v1/internal/keys/:keyid', async (c) => {
+    allow(c, INTERNAL_SCOPE, 'key');
+    return c.json({ sealed: await parts.sealKey(c.req.param('keyid')) });
+  });
+  return app;
+}
+
+/** The caller, if it has the scope; names the route for the metrics. */
+function allow(c: C, scope: string, route: string): Caller {
+  c.set('route', route);
+  const caller = c.get('caller');
+  if (caller.scopes.includes(scope)) return caller;
+  throw problem('scope_missing', `This needs the scope ${scope}; the key ${caller.keyid} does not have it.`, { scope });
+}
+
+const KEY_ROUTE = '/v1/tensors/';
+/** As it was sent: Hono would decode what `parseKey` has to judge. */
+function encodedKey(c: C): string {
+  const path = c.req.url.split(/[?#]/, 1)[0] ?? '';
+  return path.slice(path.indexOf(KEY_ROUTE) + KEY_ROUTE.length);
+}
+
+function refuseOtherMedia(c: C): void {
+  const type = c.req.header('content-type')?.split(';')[0]?.trim().toLowerCase();
+  if (type !== undefined && type !== SAFETENSORS && type !== 'application/octet-stream')
+    throw problem('media_type_unsupported', `Tensors come as ${SAFETENSORS}, not as ${type.slice(0, 100)}.`);
+  const encoding = c.req.header('content-encoding');
+  if (encoding !== undefined && encoding !== 'identity')
+    throw problem(
+      'media_type_unsupported',
+      `Content-Encoding ${encoding.slice(0, 50)} is not supported; send it plain.`,
+    );
+}
+
+const unknownTensor = (key: string) => problem('tensor_unknown', `No tensor is held under ${key}.`);
+
+function headersOf(entry: TensorEntry, source: string) {
+  return {
+    'content-type': SAFETENSORS,
+    'content-length': String(entry.bytes),
+    'content-digest': contentDigest(Buffer.from(entry.digest, 'hex')),
+    etag: `"${entry.digest}"`,
+    'x-cache': source,
+  };
+}
+
+/** If-None-Match: a list of tags, weak ones included, or `*`. */
+const matches = (field: string | undefined, etag: string): boolean =>
+  field?.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag || tag.trim() === '*') ?? false;
+
+async function sendTensor(c: C, held: Held, headers: Record<string, string>): Promise<Response> {
+  const { outgoing } = c.env;
+  const signal = leaving(outgoing);
+  await sendPieces(outgoing, { ...headers, 'x-request-id': c.get('requestId') }, held.read(signal));
+  return RESPONSE_ALREADY_SENT;
+}
+
+/** An error and what caused it, in one line for the log. */
+function causes(error: Error): string {
+  const inner = error.cause instanceof Error ? ` <- ${causes(error.cause)}` : '';
+  return `${error.message}${inner}`;
+}

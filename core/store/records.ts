@@ -1,0 +1,26 @@
+// What a record on disk says: which key holds which payload. One small JSON file each, named by the hash of its owner
+// and key. A file that does not read as a record is damaged, never guessed at.
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+
+export const recordSchema = z.strictObject({
+  tenant: z.string(),
+  key: z.string(),
+  /** sha-256 of the payload, hex: its file's name. */
+  digest: z.string().regex(/^[0-9a-f]{64}$/),
+  bytes: z.int().nonnegative(),
+  codec: z.string(),
+  dtype: z.string().nullable(),
+  shape: z.array(z.int().nonnegative()).nullable(),
+  tensors: z.int().nonnegative(),
+  priority: z.int(),
+  /** Milliseconds since 1970. */
+  createdAt: z.int(),
+  expiresAt: z.int().nullable(),
+});
+
+export type StoredRecord = z.infer<typeof recordSchema>;
+
+/** Tenants and keys hold no NUL, so that two owners never share a name. */
+export const recordName = (tenant: string, key: string): string =>
+  createHash('sha256').update(`${tenant}\0${key}`).digest('hex');

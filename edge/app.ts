@@ -1,0 +1,85 @@
+// The edge: who may call, with what. Read `createEdge` from top to bottom; that is the order in which a request is judged,
+// and nothing reaches the core before it has passed all of it. The same file runs on every runtime: what differs between
+// them (cryptography, the way to the core, the metrics' store) is handed in.
+import { Hono } from 'hono';
+import { asProblem, problem, problemResponse } from '../core/contract/problems.ts';
+import type { Caller, Verifier } from '../core/contract/signatures.ts';
+import { type BodyRules, limitBody, readSmallBody } from './body.ts';
+import type { Forward } from './forward.ts';
+import { verifySignature } from './signature.ts';
+
+export interface EdgeEnv {
+  Bindings: Record<string, unknown>;
+  Variables: {
+    requestId: string;
+    caller: Caller;
+    /** The sha-256 that the caller signed. */
+    digest: Uint8Array | undefined;
+    /** The body, where it is small enough to be checked before anything is forwarded. */
+    body: Uint8Array | undefined;
+  };
+}
+
+/** Fields of an answer that has its request's id already: the core's own, or one whose bytes are out. */
+const ALREADY_SENT = ['x-request-id', 'x-hono-already-sent'];
+
+export interface EdgeMetrics {
+  readonly contentType: string;
+  /** Starts the clock of a request; call the result with its status. */
+  begin(method: string): (status: number) => void;
+  refused(code: string): void;
+  text(): Promise<string>;
+}
+
+export interface EdgeParts {
+  readonly verify: Verifier;
+  readonly body: BodyRules;
+  readonly forward: Forward;
+  /** Whether the core behind answers, and why not. */
+  readonly coreReady: () => Promise<{ ok: boolean; detail: string }>;
+  readonly metrics: EdgeMetrics;
+  readonly mayReadMetrics: (authorization: string | undefined) => boolean;
+  readonly log: (line: string) => void;
+}
+
+export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
+  const app = new Hono<EdgeEnv>();
+
+  app.use(async (c, next) => {
+    c.set('requestId', crypto.randomUUID());
+    const end = parts.metrics.begin(c.req.method);
+    await next();
+    if (!ALREADY_SENT.some((name) => c.res.headers.has(name))) c.res.headers.set('x-request-id', c.get('requestId'));
+    end(c.res.status);
+  });
+  app.onError((thrown, c) => {
+    const fault = asProblem(thrown);
+    parts.metrics.refused(fault.code);
+    if (fault.status >= 500)
+      parts.log(`${c.get('requestId')} ${c.req.method} ${c.req.path}: ${fault.message} ${fault.cause ?? ''}`);
+    return problemResponse(fault, c.get('requestId'));
+  });
+  app.notFound((c) => {
+    throw problem('route_unknown', `There is no ${c.req.method} ${c.req.path.slice(0, 200)}.`);
+  });
+
+  app.get('/healthz', (c) => c.json({ alive: true }));
+  app.get('/readyz', async (c) => {
+    const core = await parts.coreReady();
+    return c.json({ ready: core.ok, checks: { core } }, core.ok ? 200 : 503);
+  });
+  app.get('/metrics', async (c) => {
+    if (!parts.mayReadMetrics(c.req.header('authorization')))
+      throw problem('signature_missing', 'This listener is not on loopback: send Authorization: Bearer METRICS_TOKEN.');
+    return c.body(await parts.metrics.text(), 200, { 'content-type': parts.metrics.contentType });
+  });
+
+  app.use('/v1/internal/*', () => {
+    throw problem('route_unknown', 'There is no such route.');
+  });
+  app.use('/v1/*', limitBody(parts.body));
+  app.use('/v1/*', verifySignature(parts.verify));
+  app.use('/v1/*', readSmallBody(parts.body));
+  app.all('/v1/*', parts.forward);
+  return app;
+}

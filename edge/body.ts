@@ -1,0 +1,45 @@
+// The links that judge a body. Its length is judged before its bytes are: what announces too much is refused unread.
+// A body of up to `smallBytes` is read and compared with the signed digest here, so that a changed one never reaches the
+// core. A larger one is not held back: it streams on, under the digest that the caller signed, and the core, which keeps
+// nothing before the last byte matched, refuses it (docs/adr/0003).
+import type { MiddlewareHandler } from 'hono';
+import type { Crypto } from '../core/contract/crypto.ts';
+import { problem } from '../core/contract/problems.ts';
+import type { EdgeEnv } from './app.ts';
+
+export interface BodyRules {
+  readonly bytesMax: number;
+  readonly smallBytes: number;
+  readonly crypto: Crypto;
+}
+
+/** What is read before it is forwarded. */
+export const SMALL_BODY_BYTES = 1 << 20;
+
+export const limitBody =
+  ({ bytesMax }: BodyRules): MiddlewareHandler<EdgeEnv> =>
+  async (c, next) => {
+    const announced = Number(c.req.header('content-length') ?? 0);
+    if (!Number.isSafeInteger(announced) || announced < 0) throw problem('body_cut', 'Content-Length is no number.');
+    if (announced > bytesMax)
+      throw problem('body_too_large', `The body has ${announced} bytes, the limit is ${bytesMax} (BODY_BYTES_MAX).`, {
+        bytesMax,
+      });
+    await next();
+  };
+
+export const readSmallBody =
+  ({ smallBytes, crypto }: BodyRules): MiddlewareHandler<EdgeEnv> =>
+  async (c, next) => {
+    const announced = c.req.header('content-length');
+    const digest = c.get('digest');
+    if (announced === undefined || announced === '0' || Number(announced) > smallBytes || !digest) return next();
+    const body = new Uint8Array(await c.req.raw.arrayBuffer());
+    if (!crypto.equal(await crypto.sha256(body), digest))
+      throw problem(
+        'digest_mismatch',
+        'The body is not the one that was signed: its sha-256 differs from content-digest.',
+      );
+    c.set('body', body);
+    await next();
+  };

@@ -1,0 +1,145 @@
+// The edge on Node: beside a core in the same process, or before a core elsewhere (CORE_URLS). `npm start` does both
+// (core/main.ts).
+import { type HttpBindings, type ServerType, serve } from '@hono/node-server';
+import { Counter, Histogram, Registry } from 'prom-client';
+import { nodeCrypto } from '../core/contract/crypto-node.ts';
+import type { Handover } from '../core/contract/internal.ts';
+import { metricsGuard } from '../core/contract/metrics-guard.ts';
+import { memoryNonces } from '../core/contract/nonces.ts';
+import { createVerifier, type Key, type Nonces } from '../core/contract/signatures.ts';
+import { createEdge, type EdgeMetrics } from './app.ts';
+import { SMALL_BODY_BYTES } from './body.ts';
+import type { EdgeConfig } from './config.ts';
+import { coreElsewhere, type Forward, forwardElsewhere, keysElsewhere, readyElsewhere } from './forward.ts';
+
+/** Above the idle time of the clients in front, so that a reused connection is not cut under a request. */
+const KEEP_ALIVE_MS = 75_000;
+/** For the largest bodies on slow lines; a caller that falls silent is cut long before. */
+const REQUEST_MS_MAX = 3_600_000;
+const DRAIN_MS_MAX = 8_000;
+
+export interface Listener {
+  readonly port: number;
+  /** Takes no more work, lets what runs finish, and cuts what is still there after 8 s. */
+  close(): Promise<void>;
+}
+
+type Fetch = Parameters<typeof serve>[0]['fetch'];
+
+export function listen(fetch: Fetch, hostname: string, port: number): Promise<Listener> {
+  return new Promise((resolve, reject) => {
+    const options = {
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      headersTimeout: KEEP_ALIVE_MS + 1000,
+      requestTimeout: REQUEST_MS_MAX,
+    };
+    const server = serve({ fetch, port, hostname, overrideGlobalObjects: true, serverOptions: options }, (info) => {
+      server.off('error', reject);
+      resolve({ port: info.port, close: () => drain(server) });
+    });
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(
+        error.code === 'EADDRINUSE'
+          ? new Error(`port ${port} on ${hostname} is taken; set EDGE_PORT or CORE_PORT`)
+          : error,
+      ),
+    );
+  });
+}
+
+async function drain(server: ServerType): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  if (!('closeIdleConnections' in server)) return closed;
+  server.closeIdleConnections();
+  const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS_MAX);
+  await closed;
+  clearTimeout(timer);
+}
+
+/** What a core of the same process gives its edge. */
+export interface CoreHere {
+  readonly fetch: (request: Request, bindings: HttpBindings & { handover: Handover }) => Response | Promise<Response>;
+  readonly keyOf: (keyid: string) => Promise<Key | undefined>;
+  readonly ready: () => Promise<{ ok: boolean; detail: string }>;
+  readonly nonces: Nonces;
+}
+
+export interface EdgeOptions {
+  readonly config: EdgeConfig;
+  readonly core: CoreHere | undefined;
+  readonly log: (line: string) => void;
+}
+
+/** The edge, listening. */
+export async function startEdge({ config, core, log }: EdgeOptions): Promise<Listener> {
+  const behind = core ? here(core) : elsewhere(config);
+  const edge = createEdge({
+    verify: createVerifier({ crypto: nodeCrypto, now: Date.now, nonces: behind.nonces, keyOf: behind.keyOf }),
+    body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto: nodeCrypto },
+    forward: behind.forward,
+    coreReady: behind.ready,
+    metrics: createEdgeMetrics(),
+    mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
+    log,
+  });
+  return listen((request, bindings) => edge.fetch(request, { ...bindings }), config.HOST, config.EDGE_PORT);
+}
+
+interface Behind {
+  readonly forward: Forward;
+  readonly keyOf: (keyid: string) => Promise<Key | undefined>;
+  readonly ready: () => Promise<{ ok: boolean; detail: string }>;
+  readonly nonces: Nonces;
+}
+
+/** In process: the core reads the request's socket and writes the answer's itself, no byte is passed on twice. */
+function here(core: CoreHere): Behind {
+  const forward: Forward = (c) => {
+    const { incoming, outgoing } = c.env as unknown as HttpBindings;
+    const handover = {
+      requestId: c.get('requestId'),
+      caller: c.get('caller'),
+      digest: c.get('digest'),
+      body: c.get('body'),
+    };
+    return core.fetch(c.req.raw, { incoming, outgoing, handover });
+  };
+  return { forward, keyOf: core.keyOf, ready: core.ready, nonces: core.nonces };
+}
+
+function elsewhere(config: EdgeConfig): Behind {
+  const core = coreElsewhere(config, nodeCrypto);
+  return {
+    forward: forwardElsewhere(core),
+    keyOf: keysElsewhere(core, config.EDGE_KEY_SECONDS * 1000),
+    ready: () => readyElsewhere(core),
+    nonces: memoryNonces({ max: config.NONCES_MAX, now: Date.now }),
+  };
+}
+
+function createEdgeMetrics(): EdgeMetrics {
+  const registry = new Registry();
+  const requests = new Histogram({
+    name: 'blatam_edge_request_seconds',
+    help: 'Time from the first byte of a request to the head of its answer, or to its last byte where the core is here.',
+    labelNames: ['method', 'status'],
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+    registers: [registry],
+  });
+  const refusals = new Counter({
+    name: 'blatam_edge_refusals_total',
+    help: 'Requests that the edge refused, by problem code.',
+    labelNames: ['code'],
+    registers: [registry],
+  });
+  const methods = new Set(['GET', 'HEAD', 'PUT', 'POST', 'DELETE']);
+  return {
+    contentType: registry.contentType,
+    begin(method) {
+      const end = requests.startTimer({ method: methods.has(method) ? method : 'other' });
+      return (status) => end({ status });
+    },
+    refused: (code) => refusals.inc({ code }),
+    text: () => registry.metrics(),
+  };
+}

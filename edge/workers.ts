@@ -1,0 +1,86 @@
+// The edge on Cloudflare Workers, before a core elsewhere: settings are the Worker's bindings (wrangler.toml), read once
+// for each isolate at its first request. A setting that is wrong answers every request with a 500 that names it.
+// Nonces are remembered by isolate: the network runs many of them, so a copied request is refused by the isolate that saw
+// the first one, not yet by all. Metrics are not kept: there is no process to scrape, and counters that come from whichever
+// isolate answers cannot be added up; the core has its own, and Cloudflare shows a Worker's requests and errors.
+import { webCrypto } from '../core/contract/crypto-web.ts';
+import { memoryNonces } from '../core/contract/nonces.ts';
+import { problem, problemResponse } from '../core/contract/problems.ts';
+import { refuseUnknown, SettingsError } from '../core/contract/settings.ts';
+import { createVerifier } from '../core/contract/signatures.ts';
+import { createEdge, type EdgeMetrics } from './app.ts';
+import { SMALL_BODY_BYTES } from './body.ts';
+import { edgeSettings, readEdgeConfig } from './config.ts';
+import { type CoreElsewhere, coreElsewhere, forwardElsewhere, keysElsewhere, readyElsewhere } from './forward.ts';
+
+type Bindings = Readonly<Record<string, unknown>>;
+type Answer = (request: Request) => Response | Promise<Response>;
+
+const log = (line: string): void => console.log(line);
+const answers = new WeakMap<Bindings, Answer>();
+
+export default {
+  fetch(request: Request, bindings: Bindings): Response | Promise<Response> {
+    const answer = answers.get(bindings) ?? compose(bindings);
+    answers.set(bindings, answer);
+    return answer(request);
+  },
+};
+
+function compose(bindings: Bindings): Answer {
+  try {
+    const edge = openEdge(bindings);
+    return (request) => edge.fetch(request);
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    return refuse(error);
+  }
+}
+
+function openEdge(bindings: Bindings) {
+  const environment = textsOf(bindings);
+  refuseUnknown(Object.keys(edgeSettings), environment);
+  const config = readEdgeConfig(environment);
+  const core: CoreElsewhere = { ...coreElsewhere(config, webCrypto), fetch: fetchUncached };
+  const nonces = memoryNonces({ max: config.NONCES_MAX, now: Date.now });
+  const keyOf = keysElsewhere(core, config.EDGE_KEY_SECONDS * 1000);
+  return createEdge({
+    verify: createVerifier({ crypto: webCrypto, now: Date.now, nonces, keyOf }),
+    body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto: webCrypto },
+    forward: forwardElsewhere(core),
+    coreReady: () => readyElsewhere(core),
+    metrics: noMetrics,
+    mayReadMetrics: () => true,
+    log,
+  });
+}
+
+/** Variables and secrets. wrangler makes a number of an unquoted one; all else that is bound is no setting. */
+function textsOf(bindings: Bindings): Record<string, string> {
+  const simple = Object.entries(bindings).filter(([, value]) => ['string', 'number', 'boolean'].includes(typeof value));
+  return Object.fromEntries(simple.map(([name, value]) => [name, String(value)]));
+}
+
+/** The answer to every request while a setting is wrong. What is set shows in the log alone, and no secret there either. */
+function refuse({ message }: SettingsError): Answer {
+  const [named = ''] = message.split('=', 1);
+  const detail = `A setting of this Worker is missing or malformed: ${named}. Its log says what would be right.`;
+  return ({ method }) => {
+    const requestId = crypto.randomUUID();
+    log(`${requestId} cannot start: ${message}`);
+    const answer = problemResponse(problem('internal', detail), requestId);
+    return method === 'HEAD' ? new Response(null, answer) : answer;
+  };
+}
+
+/** Cloudflare would keep an answer by its URL alone (for a key that ends in .jpg, say), whoever asks. */
+const fetchUncached: typeof fetch = (input, init) => fetch(input, { ...init, cache: 'no-store' });
+
+const noMetrics: EdgeMetrics = {
+  contentType: 'text/plain',
+  begin: () => () => {},
+  refused: () => {},
+  text: async () => {
+    throw problem('route_unknown', "An edge on Workers keeps no metrics; read the core's, and Cloudflare's own.");
+  },
+};

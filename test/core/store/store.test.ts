@@ -1,0 +1,602 @@
+// What survives: real files in real folders, looked at by opening the store again.
+
+import assert from 'node:assert/strict';
+import { execFile, execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { PIECE_BYTES, type Piece } from '../../../core/gpu/pieces.ts';
+import { recordName, type StoredRecord } from '../../../core/store/records.ts';
+import { openStore, type Store } from '../../../core/store/store.ts';
+import { piecesFor } from '../../support/adapters.ts';
+import { assertSameBytes } from '../../support/bytes.ts';
+import { folder } from '../../support/folders.ts';
+import { seeded } from '../../support/seeded.ts';
+
+const random = seeded();
+const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+const recordOf = (key: string, bytes: Uint8Array, more: Partial<StoredRecord> = {}): StoredRecord => ({
+  tenant: 't',
+  key,
+  digest: hash(bytes),
+  bytes: bytes.length,
+  codec: 'raw',
+  dtype: 'U8',
+  shape: [bytes.length],
+  tensors: 1,
+  priority: 50,
+  createdAt: 1_800_000_000_000,
+  expiresAt: null,
+  ...more,
+});
+
+interface Opened {
+  store: Store;
+  lines: string[];
+}
+async function reopen(path: string): Promise<Opened> {
+  const lines: string[] = [];
+  return { store: await openStore(path, (line) => lines.push(line)), lines };
+}
+
+/** Bytes under a key, as the cache stores them; gives the record. */
+async function put(store: Store, key: string, bytes: Uint8Array, previous?: StoredRecord): Promise<StoredRecord> {
+  const writer = await store.begin(false);
+  const half = bytes.length >> 1;
+  await Promise.all([
+    writer.write(bytes.subarray(half), bytes.length - half, half),
+    writer.write(bytes, half, 0), // `bytes` goes on behind `half`, as a piece does
+  ]);
+  const record = recordOf(key, bytes);
+  await writer.commit(record, previous);
+  return record;
+}
+
+async function get(store: Store, digest: string, length: number): Promise<Uint8Array> {
+  const reader = await store.open(digest);
+  const into = new Uint8Array(length);
+  await reader.read(into, 0).finally(() => reader.close());
+  return into;
+}
+
+/** Every file below, without its folders. */
+const filesOf = (path: string): string[] =>
+  readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => entry.name)
+    .sort();
+const payloadPath = (path: string, digest: string) =>
+  join(path, 'entries', digest.slice(0, 2), `${digest}.safetensors`);
+const recordPath = (path: string, key: string, tenant = 't') => {
+  const name = recordName(tenant, key);
+  return join(path, 'index', name.slice(0, 2), `${name}.json`);
+};
+const openFiles = (): number => readdirSync('/proc/self/fd').length;
+const full = { code: 'disk_full', status: 507 };
+const isRoot = process.getuid?.() === 0;
+const linuxOnly = { skip: process.platform !== 'linux' && 'Linux only' };
+
+test('openStore() makes an empty store', async (t) => {
+  const path = join(folder(t), 'cache');
+  const { store, lines } = await reopen(path);
+  assert.deepEqual([store.found, store.lost, store.bytes, lines], [[], [], 0, []]);
+  assert.deepEqual(JSON.parse(readFileSync(join(path, 'metadata.json'), 'utf8')), { format: 1 });
+  assert.deepEqual(filesOf(path), ['metadata.json']);
+  assert.equal(statSync(join(path, 'entries')).mode & 0o077, 0, 'others may look in');
+});
+
+test('commit() is visible after the store was opened again', async (t) => {
+  const path = folder(t);
+  const bytes = random.bytes(100_001);
+  const { store } = await reopen(path);
+  const record = await put(store, 'k', bytes);
+  assert.equal(store.bytes, bytes.length);
+  assertSameBytes(await get(store, record.digest, bytes.length), bytes, 'before');
+
+  const again = (await reopen(path)).store;
+  assert.deepEqual(again.found, [record]);
+  assert.equal(again.bytes, bytes.length);
+  assertSameBytes(await get(again, record.digest, bytes.length), bytes, 'after');
+  assert.equal(statSync(payloadPath(path, record.digest)).mode & 0o077, 0, 'others may read a payload');
+  assert.equal(statSync(recordPath(path, 'k')).mode & 0o077, 0, 'others may read a record');
+});
+
+test('nothing is visible before commit()', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const writer = await store.begin(false);
+  await writer.write(random.bytes(10), 10, 0);
+  assert.equal(store.bytes, 0);
+  assert.deepEqual(readdirSync(join(path, 'incoming')).length, 1);
+  await writer.abort();
+});
+
+test('begin(true) stores pieces of any length bit by bit', linuxOnly, async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const pieces = await piecesFor('ring');
+  for (const size of [65_537, 4096, 4097, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES + 5]) {
+    const bytes = random.bytes(size);
+    const writer = await store.begin(pieces.descriptor !== undefined);
+    const taken: Piece[] = [];
+    const writes: Promise<void>[] = [];
+    for (let at = 0; at < size; at += PIECE_BYTES) {
+      const piece = await pieces.take();
+      const part = bytes.subarray(at, at + PIECE_BYTES);
+      piece.bytes.fill(0xee);
+      piece.bytes.set(part);
+      writes.push(writer.write(piece.bytes, part.length, at));
+      taken.push(piece);
+    }
+    await Promise.all(writes);
+    for (const piece of taken) piece.release();
+    await writer.commit(recordOf(`k${size}`, bytes), undefined);
+    assert.equal(statSync(payloadPath(path, hash(bytes))).size, size);
+    assertSameBytes(await get(store, hash(bytes), size), bytes, `${size} bytes`);
+  }
+  assert.equal((await reopen(path)).store.found.length, 7);
+});
+
+test('begin(true) writes in the ordinary way where the disk refuses, whenever the pieces come', async (t) => {
+  const { store } = await reopen(folder(t));
+  const bytes = random.bytes(9 * 8192 + 100);
+  // Memory that is aligned to nothing: refused here as other alignments are elsewhere.
+  const pieces = Array.from({ length: 10 }, (_, i) => {
+    const piece = new Uint8Array(8192 + 1).subarray(1);
+    piece.set(bytes.subarray(i * 8192, (i + 1) * 8192));
+    return piece;
+  });
+  for (let round = 0; round < 20; round++) {
+    const writer = await store.begin(true);
+    const writes: Promise<void>[] = [];
+    for (const [i, piece] of pieces.entries()) {
+      writes.push(writer.write(piece, i === 9 ? 100 : 8192, i * 8192));
+      await turn();
+    }
+    await Promise.all(writes);
+    await writer.commit(recordOf(`k${round}`, bytes), undefined);
+  }
+  await store.close();
+  assertSameBytes(await get(store, hash(bytes), bytes.length), bytes, 'the payload');
+});
+
+test('equal payloads are one file, which stays until its last record goes', async (t) => {
+  const path = folder(t);
+  const bytes = random.bytes(5000);
+  const { store } = await reopen(path);
+  const first = await put(store, 'first', bytes);
+  const writer = await store.begin(false);
+  await writer.write(bytes, bytes.length, 0);
+  const second = recordOf('second', bytes);
+  assert.deepEqual(await writer.commit(second, undefined), { deduplicated: true });
+  assert.equal(store.bytes, bytes.length);
+  assert.deepEqual(filesOf(join(path, 'entries')), [`${first.digest}.safetensors`]);
+
+  await store.remove(first);
+  await store.close();
+  assertSameBytes(await get(store, second.digest, bytes.length), bytes, 'the payload');
+  const again = (await reopen(path)).store;
+  assert.deepEqual(again.found, [second]);
+  await again.remove(second);
+  await again.close();
+  assert.equal(again.bytes, 0);
+  assert.deepEqual(filesOf(path), ['metadata.json']);
+});
+
+test('commit() of equal payloads at the same time keeps one', async (t) => {
+  const path = folder(t);
+  const bytes = random.bytes(5000);
+  const { store } = await reopen(path);
+  const records = await Promise.all(Array.from({ length: 12 }, (_, i) => put(store, `k${i}`, bytes)));
+  assert.equal(store.bytes, bytes.length);
+  assert.equal(filesOf(join(path, 'entries')).length, 1);
+  await Promise.all(records.slice(1).map((record) => store.remove(record)));
+  await store.close();
+  assertSameBytes(await get(store, hash(bytes), bytes.length), bytes, 'the payload');
+});
+
+test('remove() and commit() of one payload at the same time leave it there', async (t) => {
+  const { store } = await reopen(folder(t));
+  const bytes = random.bytes(3000);
+  let held = await put(store, 'k0', bytes);
+  for (let round = 1; round < 30; round++) {
+    const [, next] = await Promise.all([store.remove(held), put(store, `k${round}`, bytes)]);
+    held = next;
+    assertSameBytes(await get(store, held.digest, bytes.length), bytes, `round ${round}`);
+  }
+  await store.close();
+  assert.equal(store.bytes, bytes.length);
+});
+
+test('commit() replaces what it is told, and the payload before goes', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const old = await put(store, 'k', random.bytes(1000));
+  const next = await put(store, 'k', random.bytes(2000), old);
+  await store.close();
+  assert.equal(store.bytes, 2000);
+  assert.equal(existsSync(payloadPath(path, old.digest)), false);
+  assert.deepEqual((await reopen(path)).store.found, [next]);
+});
+
+test('commit() of the same bytes under the same key keeps them', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const bytes = random.bytes(1000);
+  const old = await put(store, 'k', bytes);
+  const next = await put(store, 'k', bytes, old);
+  await store.close();
+  assertSameBytes(await get(store, next.digest, 1000), bytes, 'the payload');
+  await store.remove(next);
+  await store.close();
+  assert.equal(existsSync(payloadPath(path, old.digest)), false);
+});
+
+test('a reader goes on though the payload is removed under it', async (t) => {
+  const { store } = await reopen(folder(t));
+  const bytes = random.bytes(5000);
+  const record = await put(store, 'k', bytes);
+  const reader = await store.open(record.digest);
+  await store.remove(record);
+  await store.close();
+  const into = new Uint8Array(5000);
+  await reader.read(into, 0);
+  await reader.close();
+  assertSameBytes(into, bytes, 'the payload');
+  await assert.rejects(store.open(record.digest), { code: 'record_damaged' });
+});
+
+test('read() gives any part, and says where a payload ends early', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const bytes = random.bytes(5000);
+  const record = await put(store, 'k', bytes);
+  const reader = await store.open(record.digest);
+  const part = new Uint8Array(10);
+  await reader.read(part, 4990);
+  assertSameBytes(part, bytes.subarray(4990), 'the end');
+  await assert.rejects(reader.read(part, 4991), { code: 'record_damaged', message: /ends at byte 5000/ });
+  truncateSync(payloadPath(path, record.digest), 100);
+  await assert.rejects(reader.read(part, 95), { code: 'record_damaged', message: /ends at byte 100/ });
+  await reader.close();
+});
+
+test('abort() leaves nothing, neither files nor open files', linuxOnly, async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const before = openFiles();
+  for (let i = 0; i < 20; i++) {
+    const writer = await store.begin(i % 2 === 0);
+    await writer.write(new Uint8Array(4096), 4096, 0);
+    await writer.abort();
+    await writer.abort(); // twice does no harm
+  }
+  assert.deepEqual(filesOf(path), ['metadata.json']);
+  assert.equal(openFiles(), before);
+  assert.equal(store.bytes, 0);
+});
+
+test('remove() may be repeated after it failed halfway', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const record = await put(store, 'k', random.bytes(100));
+  unlinkSync(recordPath(path, 'k'));
+  await store.remove(record);
+  await store.close();
+  assert.deepEqual(filesOf(path), ['metadata.json']);
+});
+
+test('openStore() empties what was being written', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const writer = await store.begin(false);
+  await writer.write(random.bytes(100), 100, 0);
+  writeFileSync(join(path, 'incoming', '9.json'), '{"half":');
+  const again = await reopen(path);
+  assert.deepEqual(readdirSync(join(path, 'incoming')), []);
+  assert.deepEqual([again.store.found, again.store.lost], [[], []]);
+  await writer.abort();
+});
+
+test('openStore() removes a payload without a record', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const kept = await put(store, 'kept', random.bytes(100));
+  const orphan = await put(store, 'orphan', random.bytes(200));
+  unlinkSync(recordPath(path, 'orphan'));
+  const again = (await reopen(path)).store;
+  assert.deepEqual(again.found, [kept]);
+  assert.deepEqual(again.lost, []);
+  assert.equal(existsSync(payloadPath(path, orphan.digest)), false);
+  assert.equal(existsSync(payloadPath(path, kept.digest)), true);
+});
+
+test('openStore() names records whose payload is missing, short or long, and keeps what is there', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const [missing, short, long, sound] = await Promise.all(
+    ['missing', 'short', 'long', 'sound'].map((key) => put(store, key, random.bytes(1000))),
+  );
+  assert.ok(missing && short && long && sound);
+  unlinkSync(payloadPath(path, missing.digest));
+  truncateSync(payloadPath(path, short.digest), 999);
+  writeFileSync(payloadPath(path, long.digest), 'x', { flag: 'a' });
+
+  const again = await reopen(path);
+  assert.deepEqual(again.store.found, [sound]);
+  const told = again.store.lost.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  assert.deepEqual(told, [
+    { name: 't/long', reason: 'its payload has 1001 of 1000 bytes', digest: long.digest },
+    { name: 't/missing', reason: 'its payload is missing', digest: missing.digest },
+    { name: 't/short', reason: 'its payload has 999 of 1000 bytes', digest: short.digest },
+  ]);
+  for (const name of ['long', 'missing', 'short']) assert.match(again.lines.join('\n'), new RegExp(`lost: t/${name} `));
+  assert.equal(existsSync(payloadPath(path, short.digest)), true);
+  assert.equal(again.store.bytes, 1000);
+});
+
+test('a lost key can be written again, and is well from then on', async (t) => {
+  const path = folder(t);
+  const bytes = random.bytes(1000);
+  const { store } = await reopen(path);
+  const record = await put(store, 'k', bytes);
+  truncateSync(payloadPath(path, record.digest), 5);
+  const damaged = (await reopen(path)).store;
+  assert.equal(damaged.lost.length, 1);
+  await put(damaged, 'k', bytes);
+  const well = (await reopen(path)).store;
+  assert.deepEqual([well.lost, well.found], [[], [record]]);
+  assertSameBytes(await get(well, record.digest, 1000), bytes, 'the payload');
+});
+
+test('openStore() never guesses at a damaged record', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const sound = await put(store, 'sound', random.bytes(10));
+  const bytes = random.bytes(10);
+  const damages: ((text: string) => string)[] = [
+    () => '',
+    () => 'null',
+    (text) => text.slice(0, -1),
+    (text) => `${text}}`,
+    (text) => text.replace('"bytes":10', '"bytes":-1'),
+    (text) => text.replace('"bytes":10', '"bytes":"10"'),
+    (text) => text.replace(/"digest":"../, '"digest":"..'),
+    (text) => text.replace(/"digest":"[^"]+"/, '"digest":"../../metadata"'),
+    (text) => text.replace('"tensors"', '"tensor"'),
+    (text) => text.replace('{', '{"more":1,'),
+  ];
+  for (const [i, damage] of damages.entries()) {
+    await put(store, `damaged-${i}`, bytes);
+    const file = recordPath(path, `damaged-${i}`);
+    writeFileSync(file, damage(readFileSync(file, 'utf8')));
+  }
+  const again = (await reopen(path)).store;
+  assert.deepEqual(again.found, [sound]);
+  assert.equal(again.lost.length, damages.length);
+  for (const { name, reason } of again.lost) {
+    assert.equal(reason, 'the record is damaged');
+    assert.ok(name.startsWith(join(path, 'index')));
+  }
+});
+
+test('openStore() takes no record under the name of another', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const record = await put(store, 'k', random.bytes(10));
+  const other = recordPath(path, 'other');
+  copyFileSync(recordPath(path, 'k'), other);
+  copyFileSync(recordPath(path, 'k'), `${recordPath(path, 'k')}~`);
+  const again = (await reopen(path)).store;
+  assert.deepEqual(again.found, [record]);
+  assert.deepEqual(
+    again.lost.map(({ reason }) => reason),
+    Array(2).fill('the record is not the one of its name'),
+  );
+});
+
+test('tenants and keys never share a record', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const owners = [
+    ['a', 'b/c'],
+    ['a/b', 'c'],
+    ['', 'a'],
+    ['a', ''],
+    ['ä', 'k'],
+  ] as const;
+  for (const [tenant, key] of owners) {
+    const bytes = random.bytes(20);
+    const writer = await store.begin(false);
+    await writer.write(bytes, 20, 0);
+    await writer.commit(recordOf(key, bytes, { tenant }), undefined);
+  }
+  const { found } = (await reopen(path)).store;
+  assert.equal(new Set(found.map(({ tenant, key }) => JSON.stringify([tenant, key]))).size, owners.length);
+});
+
+test('openStore() refuses another format, and touches nothing', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  await put(store, 'k', random.bytes(10));
+  const metadata = join(path, 'metadata.json');
+  for (const [text, said] of [
+    ['{"format":2}\n', /says format 2; this Blatam reads format 1/],
+    ['{"format":0}\n', /says format 0/],
+    ['{"format":"1"}', /says format nothing readable/],
+    ['null', /says format nothing readable/],
+    ['{"form', /says format nothing readable/],
+    ['', /says format nothing readable/],
+  ] as const) {
+    writeFileSync(metadata, text);
+    writeFileSync(join(path, 'incoming', 'theirs'), '');
+    await assert.rejects(reopen(path), said);
+    assert.equal(readFileSync(metadata, 'utf8'), text);
+    assert.deepEqual(readdirSync(join(path, 'incoming')), ['theirs']);
+  }
+  writeFileSync(metadata, '{"format":1}');
+  assert.equal((await reopen(path)).store.found.length, 1);
+});
+
+test('openStore() does not take a format that it cannot read for none', async (t) => {
+  const path = folder(t);
+  await reopen(path);
+  const metadata = join(path, 'metadata.json');
+  rmSync(metadata);
+  mkdirSync(metadata);
+  await assert.rejects(reopen(path), { code: 'EISDIR' });
+});
+
+/** A small disk of its own; undefined where this user may not mount one. */
+function smallDisk(t: TestContext, options: string): string | undefined {
+  if (process.platform !== 'linux' || !isRoot) return undefined;
+  const path = mkdtempSync(join(tmpdir(), 'blatam-test-'));
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', path], { stdio: 'ignore' });
+  } catch {
+    return undefined;
+  }
+  t.after(() => {
+    execFileSync('umount', ['-l', path]);
+    rmSync(path, { recursive: true });
+  });
+  return path;
+}
+
+test('a full disk is disk_full, loses nothing, and works again when there is room', async (t) => {
+  const path = smallDisk(t, 'size=256k');
+  if (path === undefined) return t.skip('no small disk can be mounted here');
+  const { store } = await reopen(path);
+  const held = await put(store, 'held', random.bytes(100_000));
+  const before = openFiles();
+  for (const aligned of [false, true]) {
+    const writer = await store.begin(aligned);
+    await assert.rejects(writer.write(new Uint8Array(1 << 20), 1 << 20, 0), full);
+    await writer.abort();
+  }
+  assert.equal(openFiles(), before);
+  assert.deepEqual(readdirSync(join(path, 'incoming')), []);
+  assert.equal(store.bytes, 100_000);
+  const next = await put(store, 'k', random.bytes(100_000));
+  assert.deepEqual((await reopen(path)).store.found.length, 2);
+  assert.equal((await get(store, held.digest, 100_000)).length, 100_000);
+  assert.equal((await get(store, next.digest, 100_000)).length, 100_000);
+});
+
+test('a record that the disk has no room for takes its payload with it', async (t) => {
+  const path = smallDisk(t, 'size=256k');
+  if (path === undefined) return t.skip('no small disk can be mounted here');
+  const { store } = await reopen(path);
+  const old = await put(store, 'k', random.bytes(1000));
+  const bytes = random.bytes(5000);
+  const writer = await store.begin(false);
+  await writer.write(bytes, 5000, 0);
+  const filler = join(path, 'filler');
+  try {
+    writeFileSync(filler, new Uint8Array(1 << 20));
+  } catch {} // full, as wanted
+  await assert.rejects(writer.commit(recordOf('k', bytes), old), full);
+  await writer.abort();
+  assert.deepEqual(readdirSync(join(path, 'incoming')), []);
+  assert.equal(existsSync(payloadPath(path, hash(bytes))), false);
+  assert.equal(store.bytes, 1000);
+  rmSync(filler);
+  assert.deepEqual((await reopen(path)).store.found, [old]);
+});
+
+test('a file over its limit is disk_full as well', linuxOnly, async (t) => {
+  const path = folder(t);
+  const script = `
+    import { openStore } from ${JSON.stringify(new URL('../../../core/store/store.ts', import.meta.url).href)};
+    const store = await openStore(process.argv[1], () => {});
+    const writer = await store.begin(false);
+    await writer.write(new Uint8Array(1 << 20), 1 << 20, 0).catch(({ code }) => console.log(code));
+    await writer.abort();`;
+  const { stdout } = await promisify(execFile)('sh', [
+    '-c',
+    'trap "" XFSZ; ulimit -f 100; exec "$0" --input-type=module -e "$1" "$2"',
+    process.execPath,
+    script,
+    path,
+  ]);
+  assert.equal(stdout, 'disk_full\n');
+  assert.deepEqual(readdirSync(join(path, 'incoming')), []);
+});
+
+test('a disk that refuses is disk_failed, and what was there stays', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const held = await put(store, 'k', random.bytes(100));
+  const bytes = random.bytes(200);
+  const writer = await store.begin(false);
+  await writer.write(bytes, 200, 0);
+  const index = join(path, 'index');
+  const away = join(path, 'away');
+  renameSync(index, away); // a folder that is gone: root may do anything to one that is read-only
+  await assert.rejects(writer.commit(recordOf('other', bytes), undefined), { code: 'disk_failed', status: 503 });
+  await writer.abort();
+  assert.equal(store.bytes, 100);
+  assert.equal(existsSync(payloadPath(path, hash(bytes))), false);
+  assert.deepEqual(readdirSync(join(path, 'incoming')), []);
+  renameSync(away, index);
+  assert.deepEqual((await reopen(path)).store.found, [held]);
+});
+
+test('a folder that may not be written is disk_failed', { skip: isRoot && 'root may write everywhere' }, async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  chmodSync(join(path, 'incoming'), 0o500);
+  t.after(() => chmodSync(join(path, 'incoming'), 0o700));
+  await assert.rejects(store.begin(false), { code: 'disk_failed', message: /EACCES/ });
+});
+
+test('openStore() finds what was committed over a random walk of puts, replacements and removals', async (t) => {
+  t.diagnostic(`SEED=${random.seed}`);
+  const path = folder(t);
+  const payloads = Array.from({ length: 6 }, () => random.bytes(1 + random.below(3000)));
+  const model = new Map<string, StoredRecord>();
+  let { store } = await reopen(path);
+  for (let step = 0; step < 150; step++) {
+    const key = `k${random.below(8)}`;
+    const held = model.get(key);
+    const action = random.below(10);
+    if (action < 6)
+      model.set(key, await put(store, key, random.pick([payloads[0] ?? new Uint8Array(1), ...payloads]), held));
+    else if (action < 9 && held) {
+      await store.remove(held);
+      model.delete(key);
+    } else if (action === 9) {
+      if (random.below(2) > 0) await store.close();
+      ({ store } = await reopen(path));
+      const byKey = (a: StoredRecord, b: StoredRecord) => (a.key < b.key ? -1 : 1);
+      assert.deepEqual(store.found.toSorted(byKey), [...model.values()].sort(byKey));
+      assert.deepEqual(store.lost, []);
+    }
+  }
+  await store.close();
+  const sizes = new Map([...model.values()].map(({ digest, bytes }) => [digest, bytes]));
+  assert.equal(
+    store.bytes,
+    [...sizes.values()].reduce((sum, size) => sum + size, 0),
+  );
+  assert.equal(filesOf(join(path, 'entries')).length, sizes.size);
+});
