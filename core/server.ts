@@ -47,7 +47,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   const app = new Hono<CoreEnv>();
 
   app.use(async (c, next) => {
-    const requestId = c.env.handover?.requestId ?? crypto.randomUUID();
+    const requestId = c.env.handover?.requestId ?? givenId(c) ?? crypto.randomUUID();
     c.set('requestId', requestId);
     const end = parts.metrics.begin(c.req.method);
     await next();
@@ -141,6 +141,13 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   });
   return app;
 }
+
+/** An edge elsewhere has named the request already; one name for it in both logs. */
+const givenId = (c: C): string | undefined => {
+  const given = c.req.header('x-request-id');
+  return given && REQUEST_ID.test(given) ? given : undefined;
+};
+const REQUEST_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** The caller, if it has the scope; names the route for the metrics. */
 function allow(c: C, scope: string, route: string): Caller {

@@ -35,6 +35,7 @@ export function coreElsewhere(config: EdgeConfig, crypto: Crypto): CoreElsewhere
 const PASSED_ON = ['content-type', 'content-length', 'content-encoding', 'if-none-match', 'accept'];
 const KEYS_KEPT_MAX = 10_000;
 const KEY_UNKNOWN_MS = 5_000;
+const KEY_MS_MAX = 5_000;
 
 export function forwardElsewhere(core: CoreElsewhere): Forward {
   return async (c) => {
@@ -61,7 +62,7 @@ export function forwardElsewhere(core: CoreElsewhere): Forward {
     const body = c.get('body') ?? (hasBody(headers) ? c.req.raw.body : null);
     const answer = await reach(core, target, {
       method,
-      headers: { ...Object.fromEntries(passed), ...said, ...signed },
+      headers: { ...Object.fromEntries(passed), ...said, ...signed, 'x-request-id': c.get('requestId') },
       body: body as ReadableStream | Uint8Array<ArrayBuffer> | null,
       signal,
       // What fetch asks for where a body is a stream.
@@ -84,7 +85,7 @@ export function keysElsewhere(core: CoreElsewhere, keepMs: number): (keyid: stri
       { method: 'GET', url: target, keyid: INTERNAL_KEYID, secret: core.internalSecret },
       core.crypto,
     );
-    const answer = await reach(core, target, { headers: signed });
+    const answer = await reach(core, target, { headers: signed, signal: AbortSignal.timeout(KEY_MS_MAX) });
     if (answer.status === 404) {
       await answer.body?.cancel();
       return undefined;

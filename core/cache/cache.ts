@@ -14,7 +14,7 @@ import type { StoredRecord } from '../store/records.ts';
 import type { Store, StoreWriter } from '../store/store.ts';
 import type { Digests } from './digest.ts';
 import { type Drained, drain } from './drain.ts';
-import { createNames } from './names.ts';
+import { createHoldings, type Entry, idOf, isHot, newEntry } from './holdings.ts';
 import { type Body, PRIVATE_BYTES_MAX, pour, type Sink } from './pour.ts';
 
 const SWEEP_MS = 5000;
@@ -74,147 +74,32 @@ export interface Cache {
   close(): Promise<void>;
 }
 
-interface Entry {
-  readonly id: string;
-  readonly record: StoredRecord;
-  lease: GpuLease | undefined;
-  onDisk: boolean;
-  readers: number;
-  /** No longer in the index: its pages go with its last reader. */
-  replaced: boolean;
-  promoting: boolean;
-}
-
 export function openCache(options: CacheOptions): Cache {
   const { store, pieces, digests, now, log } = options;
-  const entries = new Map<string, Entry>();
-  const names = createNames();
-  /** Entries with pages, least recently used first. */
-  const hot = new Map<string, Entry>();
-  const expiring = new Set<Entry>();
+  const held = createHoldings(now);
   const keys = createKeyedLock();
-  /** Answered from memory and on their way to the disk. */
-  const pendingFlush = new Set<Entry>();
   const flushes = new Set<Promise<void>>();
-  const count = { hot: 0, cold: 0, misses: 0, puts: 0, deletes: 0, evictions: 0, expired: 0, lost: 0, hotBytes: 0 };
+  const count = { hot: 0, cold: 0, misses: 0, puts: 0, deletes: 0, expired: 0, lost: 0 };
   /** What the disk holds for an id, which may be older than its entry while a flush is on its way. */
   const records = new Map<string, StoredRecord>();
 
-  const idOf = (tenant: string, key: string) => `${tenant}\0${key}`;
-  const expired = (entry: Entry) => entry.record.expiresAt !== null && entry.record.expiresAt <= now();
-
   for (const record of store.found) {
-    records.set(idOf(record.tenant, record.key), record);
-    insert(newEntry(record, undefined, true));
+    const entry = newEntry(record, undefined, true);
+    records.set(entry.id, record);
+    held.insert(entry);
   }
 
-  function newEntry(record: StoredRecord, lease: GpuLease | undefined, onDisk: boolean): Entry {
-    return {
-      id: idOf(record.tenant, record.key),
-      record,
-      lease,
-      onDisk,
-      readers: 0,
-      replaced: false,
-      promoting: false,
-    };
-  }
-
-  function insert(entry: Entry): void {
-    const before = entries.get(entry.id);
-    if (before) remove(before);
-    entries.set(entry.id, entry);
-    names.add(entry.record.tenant, entry.record.key);
-    if (entry.record.expiresAt !== null) expiring.add(entry);
-    if (entry.lease) heat(entry, entry.lease);
-  }
-
-  /** Out of the index; the disk is another matter. */
-  function remove(entry: Entry): void {
-    if (entries.get(entry.id) === entry) {
-      entries.delete(entry.id);
-      names.delete(entry.record.tenant, entry.record.key);
-    }
-    expiring.delete(entry);
-    entry.replaced = true;
-    if (entry.readers === 0) cool(entry);
-  }
-
-  function heat(entry: Entry, lease: GpuLease): void {
-    entry.lease = lease;
-    hot.delete(entry.id); // one that is replaced and still read would keep its place in the line
-    hot.set(entry.id, entry);
-    count.hotBytes += lease.bytes;
-  }
-
-  function cool(entry: Entry): void {
-    const { lease } = entry;
-    if (!lease) return;
-    entry.lease = undefined;
-    if (hot.get(entry.id) === entry) hot.delete(entry.id);
-    count.hotBytes -= lease.bytes;
-    lease.release();
-  }
-
-  function touch(entry: Entry): void {
-    if (hot.get(entry.id) !== entry) return;
-    hot.delete(entry.id);
-    hot.set(entry.id, entry);
-  }
-
-  const isHot = (entry: Entry): boolean => entry.lease !== undefined && !entry.lease.lost;
-
-  function face(entry: Entry): TensorEntry {
-    const { record, lease } = entry;
-    return {
-      key: record.key,
-      digest: record.digest,
-      codec: record.codec,
-      dtype: record.dtype,
-      shape: record.shape,
-      tensors: record.tensors,
-      bytes: record.bytes,
-      storedBytes: record.bytes,
-      tier: isHot(entry) ? 'hot' : 'cold',
-      adapter: isHot(entry) && lease ? lease.adapter : null,
-      priority: record.priority,
-      expiresAt: record.expiresAt === null ? null : new Date(record.expiresAt).toISOString(),
-    };
-  }
-
-  function find(tenant: string, key: string): Entry | undefined {
-    const entry = entries.get(idOf(tenant, key));
-    return entry && !expired(entry) && (isHot(entry) || entry.onDisk) ? entry : undefined;
-  }
-
-  /** Pages for `bytes`, others making room if they must; undefined, and nobody evicted, if all of them are too few. */
+  /** Pages for `bytes` on the adapter with most room, or undefined. */
   function findRoom(bytes: number): GpuLease | undefined {
     const lease = options.pool().lease();
-    const leaving: Entry[] = [];
-    let missing = lease.missing(bytes);
-    for (const entry of hot.values()) {
-      if (missing <= 0) break;
-      if (entry.lease?.adapter !== lease.adapter || entry.readers > 0 || pendingFlush.has(entry)) continue;
-      leaving.push(entry);
-      missing -= entry.lease.pages;
-    }
-    if (missing <= 0) {
-      for (const entry of leaving) evict(entry);
-      if (lease.grow(bytes)) return lease;
-    }
+    if (held.makeRoom(lease, bytes)) return lease;
     lease.release();
     return undefined;
   }
 
-  function evict(entry: Entry): void {
-    count.evictions++;
-    if (entry.onDisk) cool(entry);
-    else remove(entry);
-  }
-
   async function put(o: PutOptions): ReturnType<Cache['put']> {
-    if (entries.size >= options.entriesMax && !entries.has(idOf(o.tenant, o.key)))
-      throw problem('capacity_exhausted', `The cache holds ${entries.size} entries, its limit (CACHE_ENTRIES_MAX).`);
+    if (held.size >= options.entriesMax && !held.at(idOf(o.tenant, o.key)))
+      throw problem('capacity_exhausted', `The cache holds ${held.size} entries, its limit (CACHE_ENTRIES_MAX).`);
     let lease: GpuLease | undefined;
     let writer: StoreWriter | undefined;
     const sinks = async ({ totalBytes }: Layout): Promise<Sink[]> => {
@@ -253,12 +138,12 @@ export function openCache(options: CacheOptions): Cache {
 
   /** The body is in: make it the key's entry. Runs in the key's order. */
   async function settle(entry: Entry, writer: StoreWriter | undefined, durability: Durability) {
-    const created = find(entry.record.tenant, entry.record.key) === undefined;
+    const created = held.find(entry.record.tenant, entry.record.key) === undefined;
     const later = durability === 'back' && isHot(entry) && flushes.size < FLUSHES_MAX;
     let deduplicated = false;
     if (writer && !later) deduplicated = await commit(entry, writer);
     if (!writer) await forgetRecord(entry.id);
-    insert(entry);
+    held.insert(entry);
     count.puts++;
     if (writer && later) flushLater(entry, writer);
     dropIfLost(entry); // its adapter may have died since the last byte
@@ -281,7 +166,7 @@ export function openCache(options: CacheOptions): Cache {
 
   /** `back`: answered already, on disk as soon as the key's turn comes. */
   function flushLater(entry: Entry, writer: StoreWriter): void {
-    pendingFlush.add(entry);
+    entry.flushing = true;
     const flush = keys
       .run(entry.id, async () => {
         if (entry.replaced) return writer.abort();
@@ -295,7 +180,7 @@ export function openCache(options: CacheOptions): Cache {
       })
       .catch((error: unknown) => log(`an outdated record stays (${entry.record.key}): ${String(error)}`))
       .finally(() => {
-        pendingFlush.delete(entry);
+        entry.flushing = false;
         flushes.delete(flush);
         dropIfLost(entry);
       });
@@ -303,19 +188,19 @@ export function openCache(options: CacheOptions): Cache {
   }
 
   function get(tenant: string, key: string): Held | undefined {
-    const entry = find(tenant, key);
+    const entry = held.find(tenant, key);
     if (!entry) {
       count.misses++;
       return undefined;
     }
     const source = isHot(entry) ? 'hot' : 'cold';
     count[source]++;
-    touch(entry);
+    held.touch(entry);
     return { entry: face(entry), source, read: (signal) => read(entry, signal) };
   }
 
   async function* read(entry: Entry, signal: AbortSignal): AsyncGenerator<Drained, void, void> {
-    entry.readers++;
+    const release = held.hold(entry);
     const promotion = isHot(entry) ? undefined : promote(entry);
     let whole = false;
     try {
@@ -330,14 +215,14 @@ export function openCache(options: CacheOptions): Cache {
       whole = true;
     } finally {
       promotion?.end(whole);
-      if (--entry.readers === 0 && (entry.replaced || entry.lease?.lost)) cool(entry);
+      release();
     }
   }
 
   /** Room on an adapter for an entry that is read from disk; the first reader fills it. */
   function promote(entry: Entry) {
     if (entry.promoting || entry.replaced || !options.pool().ready) return undefined;
-    if (entry.lease) cool(entry); // lost with its adapter
+    held.cool(entry); // what it had was lost with its adapter
     const lease = findRoom(entry.record.bytes);
     if (!lease) return undefined;
     entry.promoting = true;
@@ -349,38 +234,37 @@ export function openCache(options: CacheOptions): Cache {
         }),
       end(whole: boolean): void {
         entry.promoting = false;
-        if (whole && !failed && !entry.replaced && !lease.lost) heat(entry, lease);
+        if (whole && !failed && !entry.replaced && !lease.lost) held.heat(entry, lease);
         else lease.release();
       },
     };
   }
 
   function dropLost(): void {
-    for (const entry of [...hot.values()]) dropIfLost(entry);
+    for (const entry of held.hot()) dropIfLost(entry);
   }
 
   function dropIfLost(entry: Entry): void {
     if (isHot(entry) || entry.replaced) return;
-    if (!entry.onDisk && !pendingFlush.has(entry)) {
+    if (!entry.onDisk && !entry.flushing) {
       count.lost++;
-      remove(entry);
-    } else if (entry.readers === 0) cool(entry);
+      held.remove(entry);
+    } else if (entry.readers === 0) held.cool(entry);
   }
 
   /** Removes what the key holds by then, from disk and index; with `only`, if it is still that. */
   async function discard(id: string, only?: Entry): Promise<boolean> {
     return keys.run(id, async () => {
-      const entry = entries.get(id);
+      const entry = held.at(id);
       if (!entry || (only && entry !== only)) return false;
       await forgetRecord(id);
-      remove(entry);
+      held.remove(entry);
       return true;
     });
   }
 
   const sweep = setInterval(() => {
-    for (const entry of [...expiring]) {
-      if (!expired(entry)) continue;
+    for (const entry of held.expired()) {
       discard(entry.id, entry).then(
         (gone) => {
           if (gone) count.expired++;
@@ -394,20 +278,18 @@ export function openCache(options: CacheOptions): Cache {
     put,
     get,
     peek(tenant, key) {
-      const entry = find(tenant, key);
+      const entry = held.find(tenant, key);
       return entry && face(entry);
     },
     async delete(tenant, key) {
-      if (!find(tenant, key) || !(await discard(idOf(tenant, key)))) return false;
+      if (!held.find(tenant, key) || !(await discard(idOf(tenant, key)))) return false;
       count.deletes++;
       return true;
     },
     list(tenant, prefix, after, limit) {
       const found: TensorEntry[] = [];
       let cursor: string | null = null;
-      for (const key of names.from(tenant, prefix, after)) {
-        const entry = find(tenant, key);
-        if (!entry) continue;
+      for (const entry of held.from(tenant, prefix, after)) {
         if (found.length === limit) {
           cursor = found.at(-1)?.key ?? null;
           break;
@@ -418,15 +300,15 @@ export function openCache(options: CacheOptions): Cache {
     },
     dropLost,
     stats: () => ({
-      entries: entries.size,
+      entries: held.size,
       hits: { hot: count.hot, cold: count.cold },
       misses: count.misses,
       puts: count.puts,
       deletes: count.deletes,
-      evictions: count.evictions,
+      evictions: held.evictions,
       expired: count.expired,
       lost: count.lost,
-      bytes: { hot: count.hotBytes, disk: store.bytes },
+      bytes: { hot: held.hotBytes, disk: store.bytes },
     }),
     async close() {
       clearInterval(sweep);
@@ -450,5 +332,25 @@ function describe(o: PutOptions, layout: Layout, digest: Uint8Array, now: number
     priority: o.priority,
     createdAt: now,
     expiresAt: o.ttlSeconds === undefined ? null : now + o.ttlSeconds * 1000,
+  };
+}
+
+/** An entry as callers see it. */
+function face(entry: Entry): TensorEntry {
+  const { record, lease } = entry;
+  const hot = isHot(entry);
+  return {
+    key: record.key,
+    digest: record.digest,
+    codec: record.codec,
+    dtype: record.dtype,
+    shape: record.shape,
+    tensors: record.tensors,
+    bytes: record.bytes,
+    storedBytes: record.bytes,
+    tier: hot ? 'hot' : 'cold',
+    adapter: hot && lease ? lease.adapter : null,
+    priority: record.priority,
+    expiresAt: record.expiresAt === null ? null : new Date(record.expiresAt).toISOString(),
   };
 }

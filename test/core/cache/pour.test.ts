@@ -272,7 +272,7 @@ test('pour() passes the failure of a sink on, once all others are done', async (
   ]) {
     let slow = 0;
     const sinks: Sink[] = [
-      async (_piece, _length, offset) => (offset > 0 ? fail() : undefined),
+      (_piece, _length, offset) => (offset > 0 ? fail() : Promise.resolve()),
       async () => {
         slow++;
         for (let i = 0; i < 20; i++) await turn();
