@@ -7,6 +7,7 @@ import { type Context, Hono } from 'hono';
 import { leaving, requestBody, sendPieces } from './bodies.ts';
 import type { Cache, Held } from './cache/cache.ts';
 import { type Authenticate, INTERNAL_SCOPE, type SealKey } from './callers.ts';
+import { contentDigest } from './contract/content-digest.ts';
 import type { Handover } from './contract/internal.ts';
 import {
   listQuerySchema,
@@ -18,7 +19,7 @@ import {
   type TensorEntry,
 } from './contract/messages.ts';
 import { asProblem, problem, problemResponse } from './contract/problems.ts';
-import { type Caller, contentDigest } from './contract/signatures.ts';
+import type { Caller } from './contract/signatures.ts';
 import type { Pool } from './gpu/pool.ts';
 import type { CoreMetrics } from './metrics.ts';
 import type { Readiness } from './readiness.ts';

@@ -9,6 +9,7 @@
 // A stream that is neither read to its end nor cancelled keeps its connection.
 
 import { z } from 'zod';
+import { parseContentDigest } from '../core/contract/content-digest.ts';
 import type { Crypto } from '../core/contract/crypto.ts';
 import { webCrypto } from '../core/contract/crypto-web.ts';
 import {
@@ -21,7 +22,6 @@ import {
   SAFETENSORS,
   type TensorEntry,
 } from '../core/contract/messages.ts';
-import { parseContentDigest } from '../core/contract/signatures.ts';
 import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../core/contract/tensors.ts';
 import {
   type Answer,

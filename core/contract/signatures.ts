@@ -5,16 +5,11 @@
 // compares. A nonce is remembered only once the signature is right, so nobody can burn another's nonces.
 // Not supported, and refused: component parameters (sf, key, bs, req, tr, name), @query-param, @request-target, @status.
 
+import { contentDigest, parseContentDigest } from './content-digest.ts';
 import { type Crypto, type MaybePromise, toBase64, toHex } from './crypto.ts';
 import { problem } from './problems.ts';
-import {
-  type Bare,
-  type InnerList,
-  type Item,
-  type Params,
-  parseDictionary,
-  serializeParams,
-} from './structured-fields.ts';
+import { baseOf, incomplete, type Signable, signatureBase, signatureParams } from './signature-base.ts';
+import { type Bare, bytesOf, type Item, type Params, parseDictionary } from './structured-fields.ts';
 
 export interface Caller {
   readonly keyid: string;
@@ -32,13 +27,6 @@ export interface Nonces {
   firstSeen(keyid: string, nonce: string, expiresAt: number): MaybePromise<boolean>;
 }
 
-/** What a signature can cover. `url` is absolute, or the path and query alone; `get` is that of `Headers`. */
-export interface Signable {
-  readonly method: string;
-  readonly url: string;
-  readonly headers: { get(name: string): string | null };
-}
-
 export interface Received extends Signable {
   readonly hasBody: boolean;
 }
@@ -49,135 +37,13 @@ export const hasBody = (headers: Headers): boolean =>
 
 const ALGORITHM = 'hmac-sha256';
 const SHA256_BYTES = 32;
-const COMPONENTS_MAX = 32;
 const REQUIRED_COMPONENTS = ['@method', '@path', '@query'];
 const REQUIRED_PARAMS = ['created', 'keyid', 'nonce'];
 const KNOWN_PARAMS = new Set([...REQUIRED_PARAMS, 'alg', 'expires', 'tag']);
 const KEYID = /^[ -~]{1,128}$/;
 const NONCE = /^[!-~]{8,128}$/;
-const FIELD_NAME = /^[a-z0-9!#$%&'*+.^_`|~-]+$/;
-const LINE = /^[\t -~]*$/;
 
 const encoder = new TextEncoder();
-
-// ---- what is signed
-
-/** The text whose HMAC is the signature: a line for each component, then the parameters (RFC 9421, 2.5). */
-export function signatureBase(components: readonly string[], params: Params, request: Signable): string {
-  return baseOf(components, signatureParams(components, params), request);
-}
-
-function signatureParams(components: readonly string[], params: Params): string {
-  return `(${components.map((name) => `"${name}"`).join(' ')})${serializeParams(params)}`;
-}
-
-function baseOf(components: readonly string[], paramsText: string, request: Signable): string {
-  if (components.length > COMPONENTS_MAX)
-    throw problem(
-      'signature_malformed',
-      `${components.length} components are covered; at most ${COMPONENTS_MAX} may be.`,
-    );
-  const target = targetOf(request.url);
-  let base = '';
-  for (const [index, name] of components.entries()) {
-    if (components.indexOf(name) !== index)
-      throw problem('signature_malformed', `The component "${name}" is covered twice.`);
-    const value = name.startsWith('@') ? derivedComponent(name, target, request) : fieldOf(name, request);
-    // A line break in a value would let one component pass for two.
-    if (!LINE.test(value))
-      throw problem('signature_malformed', `The component "${name}" has characters outside printable ASCII.`);
-    base += `"${name}": ${value}\n`;
-  }
-  return `${base}"@signature-params": ${paramsText}`;
-}
-
-function derivedComponent(name: string, target: Target, request: Signable): string {
-  switch (name) {
-    case '@method':
-      return request.method;
-    case '@path':
-      return target.path;
-    case '@query':
-      return target.query || '?';
-    case '@authority':
-      return target.origin === '' ? fieldOf('host', request).toLowerCase() : hostOf(request.url);
-    case '@scheme':
-      return absolute(name, target).slice(0, target.origin.indexOf(':')).toLowerCase();
-    case '@target-uri':
-      return absolute(name, target) + target.path + target.query;
-    default:
-      throw problem('signature_malformed', `The component "${name}" is not supported.`);
-  }
-}
-
-function fieldOf(name: string, request: Signable): string {
-  if (!FIELD_NAME.test(name)) throw problem('signature_malformed', `"${name}" is no component or field in lower case.`);
-  const value = request.headers.get(name); // several lines of one name come trimmed and joined by ", "
-  if (value === null) throw incomplete([name], `The request has no ${name} field, which the signature says it covers.`);
-  return value;
-}
-
-interface Target {
-  /** Scheme and authority; empty where the URL is a path and query alone. */
-  readonly origin: string;
-  readonly path: string;
-  /** With its question mark; empty where there is neither. */
-  readonly query: string;
-}
-
-// By slices, not by `URL`: the path that is checked is then to the letter the one that is routed, and it costs less.
-function targetOf(url: string): Target {
-  const hash = url.indexOf('#');
-  const end = hash === -1 ? url.length : hash;
-  const question = url.indexOf('?');
-  const pathEnd = question === -1 || question > end ? end : question;
-  const query = url.slice(pathEnd, end);
-  if (url.startsWith('/')) return { origin: '', path: url.slice(0, pathEnd), query };
-  const colon = url.indexOf('://');
-  if (colon === -1 || colon > pathEnd)
-    throw problem(
-      'signature_malformed',
-      'The URL is neither absolute nor a path, so that nothing of it can be covered.',
-    );
-  const slash = url.indexOf('/', colon + 3);
-  const pathStart = slash === -1 || slash > pathEnd ? pathEnd : slash;
-  return { origin: url.slice(0, pathStart), path: url.slice(pathStart, pathEnd) || '/', query };
-}
-
-function absolute(name: string, target: Target): string {
-  if (target.origin === '') throw problem('signature_malformed', `The component "${name}" needs an absolute URL.`);
-  return target.origin;
-}
-
-function hostOf(url: string): string {
-  const parsed = URL.parse(url); // lower case, without the scheme's own port
-  if (parsed === null)
-    throw problem('signature_malformed', 'The URL cannot be read, so that its host cannot be covered.');
-  return parsed.host;
-}
-
-const incomplete = (missing: readonly string[], detail: string) => problem('signature_incomplete', detail, { missing });
-
-// ---- digests
-
-/** The field for a body with this sha-256. */
-export function contentDigest(digest: Uint8Array): string {
-  if (digest.length !== SHA256_BYTES) throw new RangeError(`A sha-256 has 32 bytes, not ${digest.length}.`);
-  return `sha-256=:${toBase64(digest)}:`;
-}
-
-/** The sha-256 of a Content-Digest field; other algorithms beside it are not looked at. */
-export function parseContentDigest(field: string): Uint8Array {
-  const member = parseDictionary('content-digest', field, 'digest_malformed').get('sha-256');
-  if (member === undefined) throw problem('digest_malformed', 'content-digest has no sha-256 member.');
-  const digest = bytesOf(member);
-  if (digest?.length !== SHA256_BYTES)
-    throw problem('digest_malformed', 'The sha-256 of content-digest is not 32 bytes of base64 between colons.');
-  return digest;
-}
-
-const bytesOf = (member: Item | InnerList | undefined): Uint8Array | undefined =>
-  member !== undefined && 'value' in member && member.value instanceof Uint8Array ? member.value : undefined;
 
 // ---- signing
 

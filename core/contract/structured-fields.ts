@@ -136,3 +136,7 @@ export function serializeBare(value: Exclude<Bare, true>): string {
   if (typeof value !== 'string') return `:${toBase64(value)}:`;
   return /["\\]/.test(value) ? `"${value.replace(/["\\]/g, '\\$&')}"` : `"${value}"`;
 }
+
+/** The bytes of a member that is a byte sequence. */
+export const bytesOf = (member: Item | InnerList | undefined): Uint8Array | undefined =>
+  member !== undefined && 'value' in member && member.value instanceof Uint8Array ? member.value : undefined;

@@ -6,12 +6,13 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { contentDigest } from '../../core/contract/content-digest.ts';
 import { toBase64 } from '../../core/contract/crypto.ts';
 import { nodeCrypto } from '../../core/contract/crypto-node.ts';
 import { parseKey } from '../../core/contract/messages.ts';
 import { memoryNonces } from '../../core/contract/nonces.ts';
 import { asProblem, problem, problemResponse } from '../../core/contract/problems.ts';
-import { contentDigest, createVerifier } from '../../core/contract/signatures.ts';
+import { createVerifier } from '../../core/contract/signatures.ts';
 import { parseTensors } from '../../core/contract/tensors.ts';
 
 type Answer = ServerResponse<IncomingMessage>;

@@ -1,11 +1,15 @@
-// Real adapter processes for tests: a pool over the software adapter from npm, and what the system says of its processes.
-import { readdirSync, readFileSync } from 'node:fs';
+// Real adapter processes for tests: a pool over the software adapter from npm where there is one, and what the system says of its processes.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import type { TestContext } from 'node:test';
-import { openPieces, type Pieces } from '../../core/gpu/pieces.ts';
+import { openPieces, type Piece, type Pieces } from '../../core/gpu/pieces.ts';
 import { openPool, type Pool, type PoolOptions } from '../../core/gpu/pool.ts';
 import { folder } from './folders.ts';
 
 export type Transport = 'ring' | 'socket';
+
+/** npm carries the software adapter for this platform only; elsewhere the system's own must do. */
+export const hasSwiftshader = process.platform === 'linux' && process.arch === 'x64';
+export const SOURCE = hasSwiftshader ? 'swiftshader' : 'system';
 
 const PIECES = 16;
 const made = new Map<Transport, Promise<Pieces>>();
@@ -18,6 +22,10 @@ export function piecesFor(transport: Transport): Promise<Pieces> {
   made.set(transport, pieces);
   return pieces;
 }
+
+/** Every piece, so that others wait; fails where one is missing for good. */
+export const takeAll = ({ count, take }: Pieces): Promise<Piece[]> =>
+  Promise.all(Array.from({ length: count }, () => take(AbortSignal.timeout(10_000))));
 
 export interface TestPool {
   readonly pool: Pool;
@@ -39,7 +47,7 @@ export async function startPool(
   const lines: string[] = [];
   const lost: string[] = [];
   const pool = await openPool({
-    adapters: ['swiftshader'],
+    adapters: [SOURCE],
     dataDir: driverFolder,
     memoryBytes: 128 << 20,
     deadlineMs: 20_000,
@@ -72,8 +80,12 @@ function statOf(pid: number | string): string[] {
   return text.slice(text.lastIndexOf(')') + 2).split(' ');
 }
 
-/** Processes of adapters that this process has started and that have not ended. */
+/** Whether the system tells of processes as Linux does. */
+export const hasProc = existsSync('/proc/self/stat');
+
+/** Processes of adapters that this process has started and that have not ended; none where there is no /proc. */
 export function adapterProcesses(): number[] {
+  if (!hasProc) return [];
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => {
@@ -90,7 +102,7 @@ export function adapterProcesses(): number[] {
 
 export const isAlive = (pid: number): boolean => {
   try {
-    return statOf(pid)[0] !== 'Z';
+    return process.kill(pid, 0);
   } catch {
     return false;
   }

@@ -46,10 +46,11 @@ export async function* bodyOf(bytes: Uint8Array, chunkBytes = 65_536): AsyncGene
   for (let at = 0; at < bytes.length; at += chunkBytes) yield Uint8Array.from(bytes.subarray(at, at + chunkBytes));
 }
 
-export const never = new AbortController().signal;
+/** Ends what would wait for ever, as where a piece was kept. */
+export const patience = (): AbortSignal => AbortSignal.timeout(30_000);
 
 /** A held entry, read to the end. */
-export async function readAll(held: Held, signal = never): Promise<Uint8Array> {
+export async function readAll(held: Held, signal = patience()): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   for await (const { piece, length } of held.read(signal)) {
     parts.push(Uint8Array.from(piece.bytes.subarray(0, length)));
@@ -131,7 +132,7 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
         ttlSeconds: undefined,
         priority: 50,
         durability: 'through',
-        signal: never,
+        signal: patience(),
         ...more,
       }),
     async get(key) {

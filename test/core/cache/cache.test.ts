@@ -6,14 +6,15 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Held, PutOptions } from '../../../core/cache/cache.ts';
 import type { Durability } from '../../../core/contract/messages.ts';
 import { joinParts, tensorParts } from '../../../core/contract/tensors.ts';
 import { PAGE_BYTES } from '../../../core/gpu/arena.ts';
 import { PIECE_BYTES } from '../../../core/gpu/pieces.ts';
+import { SOURCE, takeAll } from '../../support/adapters.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
-import { bodyOf, type Engine, never, readAll, startEngine, TENANT } from '../../support/engine.ts';
+import { bodyOf, type Engine, patience, readAll, startEngine, TENANT } from '../../support/engine.ts';
 import { seeded } from '../../support/seeded.ts';
 import { until } from '../../support/until.ts';
 
@@ -41,7 +42,7 @@ async function evict(engine: Engine, key: string): Promise<void> {
   assert.equal(engine.peek(key)?.tier, 'cold');
   engine.leavePages(512);
 }
-const openFiles = (): number => readdirSync('/proc/self/fd').length;
+const openFiles = (): number => readdirSync('/dev/fd').length;
 const durabilities: readonly Durability[] = ['through', 'back', 'none'];
 
 for (const transport of ['ring', 'socket'] as const)
@@ -220,14 +221,15 @@ test('an entry that takes the place of one in use is the youngest', async (t) =>
   const engine = await startEngine(t);
   engine.leavePages(40);
   for (const key of ['a', 'b']) await engine.put(key, fileOf(9 * PAGE_BYTES)); // 10 pages each
-  const reading = held(engine, 'a').read(never);
+  const reading = held(engine, 'a').read(patience());
   const first = await reading.next();
   await engine.get('b');
   await engine.put('a', fileOf(9 * PAGE_BYTES));
   await engine.put('c', fileOf(19 * PAGE_BYTES)); // takes the last 10 free, and those of b
-  assert.deepEqual([engine.peek('a')?.tier, engine.peek('b')?.tier], ['hot', 'cold']);
+  const tiers = [engine.peek('a')?.tier, engine.peek('b')?.tier];
   first.value?.piece.release();
   await reading.return();
+  assert.deepEqual(tiers, ['hot', 'cold']);
   await engine.assertIdle();
 });
 
@@ -269,7 +271,7 @@ test('an entry that is read is not evicted', async (t) => {
   const bytes = fileOf(3 * PIECE_BYTES);
   engine.leavePages(200);
   await engine.put('read', bytes, { durability: 'none' });
-  const reading = held(engine, 'read').read(never);
+  const reading = held(engine, 'read').read(patience());
   const first = await reading.next();
   await assert.rejects(engine.put('k', fileOf(MiB), { durability: 'none' }), { code: 'capacity_exhausted' });
   assert.equal((await engine.put('k', fileOf(MiB))).tier, 'cold');
@@ -287,7 +289,7 @@ test('an entry that is read is not evicted', async (t) => {
 
 /** Reads the first piece, lets `meanwhile` happen, and gives the whole. */
 async function readAround(engine: Engine, key: string, meanwhile: () => Promise<unknown>): Promise<Uint8Array> {
-  const reading = held(engine, key).read(never);
+  const reading = held(engine, key).read(patience());
   const parts: Uint8Array[] = [];
   for await (const { piece, length } of reading) {
     parts.push(Uint8Array.from(piece.bytes.subarray(0, length)));
@@ -327,9 +329,9 @@ for (const tier of ['hot', 'cold'] as const) {
     const bytes = fileOf(PIECE_BYTES);
     await engine.put('k', bytes);
     if (tier === 'cold') await evict(engine, 'k');
-    const pieces = await Promise.all(Array.from({ length: engine.pieces.count }, () => engine.pieces.take()));
+    const pieces = await takeAll(engine.pieces);
     const reading = readAll(held(engine, 'k'));
-    while (engine.pieces.waiting === 0) await turn();
+    await until(() => engine.pieces.waiting > 0, 'somebody waits for a piece');
     await engine.cache.delete(TENANT, 'k');
     await engine.store.close(); // the file is gone
     for (const piece of pieces) piece.release();
@@ -345,8 +347,8 @@ test('a reader that leaves early gives everything back', async (t) => {
   const before = openFiles();
   for (const tier of ['hot', 'cold'] as const) {
     if (tier === 'cold') await evict(engine, 'k');
-    await held(engine, 'k').read(never).return(); // before it began
-    const reading = held(engine, 'k').read(never);
+    await held(engine, 'k').read(patience()).return(); // before it began
+    const reading = held(engine, 'k').read(patience());
     const first = await reading.next();
     first.value?.piece.release();
     await reading.return();
@@ -360,10 +362,10 @@ test('a reader that leaves early gives everything back', async (t) => {
 test('a reader whose caller left stops waiting for pieces', async (t) => {
   const engine = await startEngine(t);
   await engine.put('k', fileOf(6 * PIECE_BYTES));
-  const pieces = await Promise.all(Array.from({ length: engine.pieces.count }, () => engine.pieces.take()));
+  const pieces = await takeAll(engine.pieces);
   const controller = new AbortController();
   const reading = readAll(held(engine, 'k'), controller.signal);
-  while (engine.pieces.waiting === 0) await turn();
+  await until(() => engine.pieces.waiting > 0, 'somebody waits for a piece');
   controller.abort(new Error('the caller left'));
   await assert.rejects(reading, /the caller left/);
   for (const piece of pieces) piece.release();
@@ -653,7 +655,7 @@ test('a payload that is shorter than its record is record_damaged, and promotes 
 });
 
 test('entries spread over adapters, and lose only what lies on the one that dies', async (t) => {
-  const engine = await startEngine(t, { pool: { adapters: ['swiftshader', 'swiftshader'] } });
+  const engine = await startEngine(t, { pool: { adapters: [SOURCE, SOURCE] } });
   const files = new Map(Array.from({ length: 6 }, (_, i) => [`k${i}`, fileOf(500_000 + i)]));
   for (const [key, bytes] of files) await engine.put(key, bytes, { durability: 'none' });
   const on = (adapter: string) => engine.all().filter((entry) => entry.adapter === adapter);

@@ -10,8 +10,10 @@ import { type Body, type Poured, type PourOptions, pour, type Sink } from '../..
 import type { ProblemCode } from '../../../core/contract/problems.ts';
 import { HEADER_BYTES_MAX, joinParts, type TensorData, tensorParts } from '../../../core/contract/tensors.ts';
 import { openPieces, PIECE_BYTES } from '../../../core/gpu/pieces.ts';
+import { takeAll } from '../../support/adapters.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
 import { seeded } from '../../support/seeded.ts';
+import { until } from '../../support/until.ts';
 
 const MiB = 1 << 20;
 const random = seeded();
@@ -93,7 +95,7 @@ const run = (body: Body, options: Partial<PourOptions> = {}): Promise<Poured> =>
     pieces,
     digests,
     bytesMax: 64 * MiB,
-    signal: new AbortController().signal,
+    signal: AbortSignal.timeout(30_000), // where a piece was kept, others would wait for ever
     digest: undefined,
     sinks: async () => [],
     ...options,
@@ -149,7 +151,7 @@ test('pour() takes a header as long as headers may be', async () => {
 });
 
 test('pour() of small bodies takes no shared piece', async () => {
-  const held = await Promise.all(Array.from({ length: pieces.count }, () => pieces.take()));
+  const held = await takeAll(pieces);
   const bytes = tensorFile(1000);
   await pours(bytes, [500], true);
   for (const piece of held) piece.release();
@@ -324,11 +326,11 @@ test('pour() ends at the next chunk after its signal aborted', async () => {
 });
 
 test('pour() leaves the line for pieces when its signal aborts', async () => {
-  const held = await Promise.all(Array.from({ length: pieces.count }, () => pieces.take()));
+  const held = await takeAll(pieces);
   const controller = new AbortController();
   const { body } = bigBody();
   const waiting = run(body, { signal: controller.signal });
-  while (pieces.waiting === 0) await turn();
+  await until(() => pieces.waiting > 0, 'somebody waits for a piece');
   controller.abort(new Error('the caller left'));
   await assert.rejects(waiting, /the caller left/);
   assert.equal(pieces.waiting, 0);
@@ -336,10 +338,10 @@ test('pour() leaves the line for pieces when its signal aborts', async () => {
 });
 
 test('pour() waits for pieces, and goes on when they come', async () => {
-  const held = await Promise.all(Array.from({ length: pieces.count }, () => pieces.take()));
+  const held = await takeAll(pieces);
   const bytes = tensorFile(3 * PIECE_BYTES);
   const waiting = pours(bytes, every(65_536, bytes.length), true);
-  while (pieces.waiting === 0) await turn();
+  await until(() => pieces.waiting > 0, 'somebody waits for a piece');
   held.pop()?.release(); // one is enough for any body
   await waiting;
   for (const piece of held) piece.release();
@@ -351,7 +353,7 @@ test('pour() of one body leaves pieces for others, however slow its sinks are', 
   const size = 12 * PIECE_BYTES;
   const bytes = tensorFile(size);
   const first = run(feed(bytes, every(65_536, bytes.length), true).body, { sinks: async () => [() => gate.promise] });
-  while (pieces.free > 2) await turn();
+  await until(() => pieces.free === 2, 'it holds what one body may');
   for (let i = 0; i < 200; i++) await turn();
   assert.equal(pieces.free, 2);
   await run(slow);

@@ -2,19 +2,18 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { contentDigest, parseContentDigest } from '../../../core/contract/content-digest.ts';
 import { type Crypto, fromBase64, toBase64 } from '../../../core/contract/crypto.ts';
 import { nodeCrypto } from '../../../core/contract/crypto-node.ts';
 import { webCrypto } from '../../../core/contract/crypto-web.ts';
 import { memoryNonces } from '../../../core/contract/nonces.ts';
 import type { ProblemCode } from '../../../core/contract/problems.ts';
+import { signatureBase } from '../../../core/contract/signature-base.ts';
 import {
-  contentDigest,
   createVerifier,
   type Key,
-  parseContentDigest,
   type Received,
   type SigningRequest,
-  signatureBase,
   signRequest,
 } from '../../../core/contract/signatures.ts';
 import { type Bare, parseDictionary, TEXT_LENGTH_MAX } from '../../../core/contract/structured-fields.ts';

@@ -17,8 +17,11 @@ import {
   adapterProcesses,
   cpuSeconds,
   driverFolder,
+  hasProc,
+  hasSwiftshader,
   isAlive,
   piecesFor,
+  SOURCE,
   startPool,
   statusMiB,
   type TestPool,
@@ -29,6 +32,8 @@ import { seeded } from '../../support/seeded.ts';
 import { until } from '../../support/until.ts';
 
 const MiB = 1 << 20;
+const procOnly = { skip: !hasProc && 'there is no /proc here' };
+const driverOnly = { skip: !hasSwiftshader && 'npm has no software adapter for this platform' };
 const ODD_SIZES = [1, 2, 3, 4, 5, 65_535, 65_536, 65_537, 131_071, PIECE_BYTES - 1, PIECE_BYTES];
 
 /** The bytes of a lease through a piece that held something else before. */
@@ -197,7 +202,7 @@ for (const transport of ['ring', 'socket'] as const)
       assert.equal(lease.lost, true);
     });
 
-    test('memory stays bounded while 2 GiB pass through a lease of 128 MiB', async (t) => {
+    test('memory stays bounded while 2 GiB pass through a lease of 128 MiB', procOnly, async (t) => {
       const { pool, pieces, pid } = await startPool(t, { transport });
       const lease = pool.lease();
       lease.grow(128 * MiB);
@@ -250,7 +255,7 @@ test('report() tells what an adapter is, and what of it is used', async (t) => {
   assert.equal(report.id, 'adapter-0');
   assert.ok(report.source === 'system' || report.source === 'swiftshader');
   assert.deepEqual(report.memory, { used: 0, capacity: 256 * MiB });
-  assert.ok(report.name.length > 0 && report.backend === 'vulkan');
+  assert.ok(report.name.length > 0 && (report.backend?.length ?? 0) > 0);
   assert.ok((report.limits?.maxBufferSize ?? 0) >= 128 * MiB);
   assert.equal(report.pid, pid());
   assert.equal(report.queue, 0);
@@ -278,7 +283,7 @@ test('pages written right after the start keep their bytes, wherever they lie', 
 });
 
 test('lease() places on the adapter with the most free pages', async (t) => {
-  const { pool, pieces, pid, lost } = await startPool(t, { adapters: ['swiftshader', 'swiftshader'] });
+  const { pool, pieces, pid, lost } = await startPool(t, { adapters: [SOURCE, SOURCE] });
   assert.notEqual(pid(0), pid(1));
   assert.equal(pool.capacityBytes, 256 * MiB);
   const first = pool.lease();
@@ -315,7 +320,7 @@ test('pauses between starts grow', async (t) => {
   assert.equal(pool.report()[0]?.restarts, 3);
 });
 
-test('a driver that offers no adapter is tried again until it does', async (t) => {
+test('a driver that offers no adapter is tried again until it does', driverOnly, async (t) => {
   const manifest = join(folder(t), 'driver.json');
   const { loader, environment } = candidate('swiftshader', driverFolder);
   assert.ok(loader && environment.VK_DRIVER_FILES);
@@ -339,7 +344,7 @@ test('a driver that offers no adapter is tried again until it does', async (t) =
   assert.equal(pool.report()[0]?.reason, undefined);
 });
 
-test('close() ends everything while an adapter is searched in vain', async (t) => {
+test('close() ends everything while an adapter is searched in vain', driverOnly, async (t) => {
   const { pool } = await startPool(t, { adapters: ['/nonexistent/driver.json', 'no such source'] });
   assert.equal(pool.ready, false);
   await pool.close();
@@ -347,7 +352,7 @@ test('close() ends everything while an adapter is searched in vain', async (t) =
   assert.deepEqual(adapterProcesses(), []);
 });
 
-test('close() ends a process that is just starting', async (t) => {
+test('close() ends a process that is just starting', procOnly, async (t) => {
   const { pool, pid } = await startPool(t);
   const first = pid();
   kill(first);
@@ -392,7 +397,7 @@ test('no file left to open is a failed start, and not the end of this process', 
   assert.match(stdout, /no process could be started for adapter system: spawn .* EMFILE/);
 });
 
-test('an idle adapter uses no processor time', async (t) => {
+test('an idle adapter uses no processor time', procOnly, async (t) => {
   const { pool, pieces, pid } = await startPool(t);
   const lease = pool.lease();
   lease.grow(PIECE_BYTES);
@@ -410,7 +415,7 @@ for (const transport of ['ring', 'socket'] as const)
     async function start(): Promise<{ link: DeviceLink; pieces: Pieces }> {
       const pieces = await piecesFor(transport);
       const link = await startDevice({
-        candidate: candidate('swiftshader', driverFolder),
+        candidate: candidate(SOURCE, driverFolder),
         pieces,
         bindings: 1,
         deadlineMs: 5000,
@@ -454,7 +459,7 @@ for (const transport of ['ring', 'socket'] as const)
     test('a signal that aborts gives the start up', async () => {
       const pieces = await piecesFor(transport);
       const starting = startDevice({
-        candidate: candidate('swiftshader', driverFolder),
+        candidate: candidate(SOURCE, driverFolder),
         pieces,
         bindings: 1,
         deadlineMs: 5000,

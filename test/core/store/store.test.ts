@@ -89,7 +89,7 @@ const recordPath = (path: string, key: string, tenant = 't') => {
   const name = recordName(tenant, key);
   return join(path, 'index', name.slice(0, 2), `${name}.json`);
 };
-const openFiles = (): number => readdirSync('/proc/self/fd').length;
+const openFiles = (): number => readdirSync('/dev/fd').length;
 const full = { code: 'disk_full', status: 507 };
 const isRoot = process.getuid?.() === 0;
 const linuxOnly = { skip: process.platform !== 'linux' && 'Linux only' };
