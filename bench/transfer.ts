@@ -9,7 +9,7 @@
 // `x Redis` is Redis' median by ours, `of memcpy` is memcpy's median by the row's: more is better.
 // One connection, one request at a time: what many callers at once get is not measured here.
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type Blatam, type BlatamClient, openBlatamClient, readAdapters, startBlatam } from './lib/blatam.ts';
 import { type Bodies, createBodies, type Prepared } from './lib/bodies.ts';
 import { temporaryFolderIsMemory } from './lib/machine.ts';
@@ -227,10 +227,10 @@ function assertEqual(got: Uint8Array | undefined, wanted: Uint8Array, what: stri
 
 /** The plain file that a durable PUT leaves, wherever in the data folder. */
 function readPayload(dataDir: string, digest: Uint8Array): Uint8Array {
-  const name = `${Buffer.from(digest).toString('hex')}.safetensors`;
+  const name = `${Buffer.from(digest).toString('hex')}.`;
   const cache = join(dataDir, 'cache');
-  const path = (readdirSync(cache, { recursive: true }) as string[]).find((each) => each.endsWith(name));
-  if (!path) throw new WrongAnswer(`a durable PUT was answered, and there is no ${name}`);
+  const path = (readdirSync(cache, { recursive: true }) as string[]).find((each) => basename(each).startsWith(name));
+  if (!path) throw new WrongAnswer(`a durable PUT was answered, and there is no ${name}*`);
   return readFileSync(join(cache, path));
 }
 

@@ -5,8 +5,9 @@ import type { Drained } from './cache/drain.ts';
 import type { Body } from './cache/pour.ts';
 import { problem } from './contract/problems.ts';
 
-/** A caller that takes nothing for this long is cut off: it holds pieces that others wait for. */
-const STALL_MS_MAX = 30_000;
+/** Bytes a second. Who is slower than this over a window is cut off: it holds pieces that others wait for. */
+const RATE_MIN = 16 << 10;
+const WINDOW_MS = 30_000;
 
 /** The request's body: what the edge has read already, else the socket's chunks. */
 export function requestBody(incoming: IncomingMessage, read: Uint8Array | undefined): Body {
@@ -20,18 +21,27 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, void> 
 }
 
 async function* chunksOf(incoming: IncomingMessage): AsyncGenerator<Uint8Array, void, void> {
-  // Only the caller's own silence counts, not the time that we take over a chunk.
-  let silentSince = performance.now();
+  let received = 0;
+  /** Since when we hold a chunk, and how long we did so before in this window: time that is not the caller's. */
+  let since = 0;
+  let ours = 0;
   const watch = setInterval(() => {
-    if (performance.now() - silentSince > STALL_MS_MAX) incoming.destroy(new Error('nothing came for too long'));
-  }, STALL_MS_MAX / 10);
+    const now = performance.now();
+    if (since > 0) ours += now - since;
+    if (received < (RATE_MIN / 1000) * (WINDOW_MS - ours)) incoming.destroy(new Error('the body comes too slowly'));
+    received = 0;
+    ours = 0;
+    if (since > 0) since = now;
+  }, WINDOW_MS);
   try {
     // Not destroyed when we stop early: the refusal still has to travel back over the same socket.
     for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
-      silentSince = Number.POSITIVE_INFINITY;
+      received += (chunk as Buffer).length;
+      since = performance.now();
       yield chunk as Buffer;
       free(chunk as Buffer);
-      silentSince = performance.now();
+      ours += performance.now() - since;
+      since = 0;
     }
   } catch (cause) {
     throw problem('body_cut', 'The connection ended before the body did.', {}, { cause });
@@ -90,7 +100,7 @@ function write(outgoing: ServerResponse, bytes: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     if (outgoing.destroyed) return reject(new Error('the caller left'));
     const gone = () => settle(new Error('the caller left'));
-    const timer = setTimeout(() => outgoing.destroy(), STALL_MS_MAX);
+    const timer = setTimeout(() => outgoing.destroy(), WINDOW_MS + (1000 * bytes.length) / RATE_MIN);
     const settle = (error: Error | null | undefined) => {
       clearTimeout(timer);
       outgoing.off('close', gone);

@@ -13,8 +13,6 @@ import { problem } from './contract/problems.ts';
 import { type Caller, createVerifier, hasBody, type Nonces } from './contract/signatures.ts';
 import type { Keyring } from './keys.ts';
 
-export { INTERNAL_SCOPE };
-
 export type Authenticate = (request: Request) => Promise<{ caller: Caller; digest: Uint8Array | undefined }>;
 export type SealKey = (keyid: string) => Promise<string>;
 

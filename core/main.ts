@@ -1,7 +1,7 @@
 // `npm start`: builds everything top-down, closes it in reverse. One process with two listeners, the edge's and the core's;
 // with CORE_URLS only the edge, before cores elsewhere.
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { openDatabase } from '../db/client.ts';
 import { lockFolder } from '../db/folder-lock.ts';
 import { edgeSettings, readEdgeConfig } from '../edge/config.ts';
@@ -13,10 +13,11 @@ import { type CoreConfig, coreSettings, readCoreConfig } from './config.ts';
 import { nodeCrypto } from './contract/crypto-node.ts';
 import { metricsGuard } from './contract/metrics-guard.ts';
 import { memoryNonces } from './contract/nonces.ts';
-import { describeSettings, refuseUnknown, SettingsError } from './contract/settings.ts';
+import { describeSettings, type Environment, refuseUnknown, SettingsError } from './contract/settings.ts';
+import { ensureAdminKey, masterKey } from './first-key.ts';
 import { openPieces } from './gpu/pieces.ts';
 import { openPool } from './gpu/pool.ts';
-import { ensureAdminKey, masterKey, openKeyring } from './keys.ts';
+import { openKeyring } from './keys.ts';
 import { createMetrics } from './metrics.ts';
 import { createReadiness } from './readiness.ts';
 import { createServer } from './server.ts';
@@ -36,6 +37,9 @@ ${describeSettings(settings)}
 
 The first start makes an administrator's key in DATA_DIR/admin-key.json. Stop it with Ctrl-C or SIGTERM.`;
 
+// Whoever read our output may leave; that is no reason to end.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+
 const started = performance.now();
 const log = (line: string): void => {
   process.stdout.write(`${new Date().toISOString().slice(11, 23)} ${line}\n`);
@@ -45,20 +49,26 @@ const log = (line: string): void => {
 const opened: { name: string; close: () => Promise<void> }[] = [];
 let stopping = false;
 
+const listeners: Listener[] = [];
+
 async function stop(code: number): Promise<never> {
   stopping = true;
+  const begun = performance.now();
   const timer = setTimeout(() => process.exit(code || 1), STOP_MS_MAX);
+  await Promise.all(listeners.map((listener) => listener.close()));
   for (const part of opened.reverse())
     await part.close().catch((error: unknown) => log(`closing ${part.name}: ${String(error)}`));
   clearTimeout(timer);
+  if (code === 0) log(`stopped in ${((performance.now() - begun) / 1000).toFixed(1)} s`);
   process.exit(code);
 }
 
 async function startCore(config: CoreConfig) {
   const { DATA_DIR: dataDir } = config;
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  makeFolder(dataDir);
   const lock = await lockFolder(dataDir, 'core');
   opened.push({ name: 'lock', close: lock.release });
+  writeFileSync(join(dataDir, 'core.pid'), `${process.pid}\n`);
 
   const pieces = await openPieces({ count: config.GPU_PIECES, shared: config.GPU_TRANSPORT === 'ring' });
   let forgetLost = () => {};
@@ -70,7 +80,7 @@ async function startCore(config: CoreConfig) {
       memoryBytes: config.GPU_MEMORY_MIB * 2 ** 20,
       deadlineMs: config.GPU_DEADLINE_MS,
       pieces,
-      environment: process.env,
+      environment: withoutSettings(process.env),
       log,
       onLost: () => forgetLost(),
     }),
@@ -87,7 +97,7 @@ async function startCore(config: CoreConfig) {
   const digests = openDigests(pieces);
   opened.push({ name: 'digests', close: digests.close });
   const cache = openCache({
-    pool: () => pool,
+    pool,
     pieces,
     digests,
     store,
@@ -121,9 +131,24 @@ async function startCore(config: CoreConfig) {
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
     log,
   });
-  const listener = await listen(server.fetch, config.HOST, config.CORE_PORT);
-  opened.push({ name: 'core', close: listener.close });
+  const listener = await listen(server.fetch, config.HOST, config.CORE_PORT, 'CORE_PORT');
+  listeners.push(listener);
   return { listener, server, keyring, nonces, readiness, firstKey, pool, store };
+}
+
+/** An adapter's process needs the machine's environment, and none of our secrets. */
+const withoutSettings = (environment: Environment): Environment =>
+  Object.fromEntries(Object.entries(environment).filter(([name]) => !(name in settings)));
+
+/** Step by step: where a folder above cannot be made, Node's own recursive form tries for ever. */
+function makeFolder(path: string): void {
+  if (existsSync(path) && statSync(path).isDirectory()) return;
+  if (dirname(path) !== path) makeFolder(dirname(path));
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    throw new SettingsError(`DATA_DIR: ${path} cannot be made a folder (${(error as NodeJS.ErrnoException).code})`);
+  }
 }
 
 /** Kept for the end as soon as it is open, even if what opens beside it fails. */
@@ -139,7 +164,7 @@ async function main(): Promise<void> {
   refuseUnknown([...Object.keys(settings), ...FOR_THE_COMMAND_LINE], process.env);
   if (edgeConfig.CORE_URLS.length > 0) {
     const edge = await startEdge({ config: edgeConfig, core: undefined, log });
-    opened.push({ name: 'edge', close: edge.close });
+    listeners.push(edge);
     return log(`edge on http://${edgeConfig.HOST}:${edge.port}, before ${edgeConfig.CORE_URLS.join(' ')}`);
   }
   const core = await startCore(config);
@@ -151,23 +176,27 @@ async function main(): Promise<void> {
       nonces: core.nonces,
       ready: async () => {
         const { ready, checks } = await core.readiness();
-        const faults = Object.entries(checks).filter(([, check]) => !check.ok);
-        return { ok: ready, detail: faults.map(([name, { detail }]) => `${name}: ${detail}`).join('; ') || 'ready' };
+        const said = Object.entries(checks).filter(([, { ok }]) => ok === ready);
+        return { ok: ready, detail: said.map(([name, { detail }]) => `${name}: ${detail}`).join('; ') };
       },
     },
     log,
   });
-  opened.push({ name: 'edge', close: edge.close });
+  listeners.push(edge);
   greet(config, edge, core);
 }
 
 function greet(config: CoreConfig, edge: Listener, core: Awaited<ReturnType<typeof startCore>>): void {
   const { store, pool, firstKey } = core;
   log(`${store.found.length} tensors on disk, ${(store.bytes / 2 ** 20).toFixed(1)} MiB`);
-  if (!pool.ready) log(`no adapter yet (${pool.summary}): reads from disk work, writes are refused until there is one`);
+  for (const { id, state, source, reason } of pool.report())
+    if (state !== 'ready') log(`${id} (${source}) has no adapter yet, and goes on trying: ${reason}`);
+  if (!pool.ready) log('without an adapter reads from disk work, and writes are refused until there is one');
   log(`edge on http://${config.HOST}:${edge.port}, core on http://${config.HOST}:${core.listener.port}`);
   log(`administrator's key: ${firstKey.path}${firstKey.made ? ' (made now)' : ''}`);
-  log(`ready in ${((performance.now() - started) / 1000).toFixed(1)} s. Try: npx blatam adapters`);
+  log(
+    `${pool.ready ? 'ready' : 'up, not ready,'} in ${((performance.now() - started) / 1000).toFixed(1)} s. Try: npx blatam adapters`,
+  );
 }
 
 if (process.argv.includes('--help') || process.argv.includes('-h')) {
@@ -177,7 +206,7 @@ if (process.argv.includes('--help') || process.argv.includes('-h')) {
   process.exitCode = 2;
 } else {
   // Ctrl-C comes twice, from the terminal and from npm: once is enough.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const)
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
     process.on(signal, () => {
       if (stopping) return;
       log(`${signal}: stopping`);

@@ -5,10 +5,10 @@ import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
 import { leaving, requestBody, sendPieces } from './bodies.ts';
-import type { Cache, Held } from './cache/cache.ts';
-import { type Authenticate, INTERNAL_SCOPE, type SealKey } from './callers.ts';
+import type { Cache, Found } from './cache/cache.ts';
+import type { Authenticate, SealKey } from './callers.ts';
 import { contentDigest } from './contract/content-digest.ts';
-import type { Handover } from './contract/internal.ts';
+import { type Handover, INTERNAL_SCOPE } from './contract/internal.ts';
 import {
   listQuerySchema,
   parseCodec,
@@ -57,7 +57,8 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   });
   app.onError((thrown, c) => {
     const fault = asProblem(thrown);
-    if (fault.status >= 500) parts.log(`${c.get('requestId')} ${c.req.method} ${c.req.path}: ${causes(fault)}`);
+    if (fault.status >= 500)
+      parts.log(`${c.get('requestId')} ${c.req.method} ${oneLine(c.req.path)}: ${causes(fault)}`);
     return problemResponse(fault, c.get('requestId'));
   });
   app.notFound((c) => {
@@ -71,7 +72,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   });
   app.get('/metrics', async (c) => {
     if (!parts.mayReadMetrics(c.req.header('authorization')))
-      throw problem('signature_missing', 'This listener is not on loopback: send Authorization: Bearer METRICS_TOKEN.');
+      throw problem('metrics_closed', 'This listener is not on loopback: send Authorization: Bearer METRICS_TOKEN.');
     return c.body(await parts.metrics.text(), 200, { 'content-type': parts.metrics.contentType });
   });
 
@@ -116,17 +117,20 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
       if (!entry) throw unknownTensor(key);
       return c.body(null, 200, headersOf(entry, entry.tier));
     }
-    const held = cache.get(caller.tenant, key);
-    if (!held) throw unknownTensor(key);
-    const headers = headersOf(held.entry, held.source);
+    const found = cache.get(caller.tenant, key);
+    if (!found) throw unknownTensor(key);
+    const headers = headersOf(found.entry, found.source);
     if (matches(c.req.header('if-none-match'), headers.etag)) return c.body(null, 304, { etag: headers.etag });
-    return sendTensor(c, held, headers);
+    return sendTensor(c, found, headers);
   });
   app.delete('/v1/tensors/:key{.+}', async (c) => {
     const caller = allow(c, 'tensors:write', 'delete');
     const key = parseKey(encodedKey(c));
     if (!(await cache.delete(caller.tenant, key))) throw unknownTensor(key);
     return c.body(null, 204);
+  });
+  app.all('/v1/tensors/*', (c) => {
+    throw problem('method_unsupported', `A tensor takes GET, HEAD, PUT and DELETE, not ${c.req.method}.`);
   });
   app.get('/v1/cache/stats', (c) => {
     allow(c, 'tensors:read', 'stats');
@@ -161,8 +165,10 @@ function allow(c: C, scope: string, route: string): Caller {
 const KEY_ROUTE = '/v1/tensors/';
 /** As it was sent: Hono would decode what `parseKey` has to judge. */
 function encodedKey(c: C): string {
-  const path = c.req.url.split(/[?#]/, 1)[0] ?? '';
-  return path.slice(path.indexOf(KEY_ROUTE) + KEY_ROUTE.length);
+  const { url } = c.req;
+  const path = url.slice(url.indexOf('/', url.indexOf('://') + 3)).split(/[?#]/, 1)[0] ?? '';
+  if (path.startsWith(KEY_ROUTE)) return path.slice(KEY_ROUTE.length);
+  throw problem('route_unknown', `Tensors are at ${KEY_ROUTE}, in these characters.`);
 }
 
 function refuseOtherMedia(c: C): void {
@@ -193,12 +199,15 @@ function headersOf(entry: TensorEntry, source: string) {
 const matches = (field: string | undefined, etag: string): boolean =>
   field?.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag || tag.trim() === '*') ?? false;
 
-async function sendTensor(c: C, held: Held, headers: Record<string, string>): Promise<Response> {
+async function sendTensor(c: C, found: Found, headers: Record<string, string>): Promise<Response> {
   const { outgoing } = c.env;
   const signal = leaving(outgoing);
-  await sendPieces(outgoing, { ...headers, 'x-request-id': c.get('requestId') }, held.read(signal));
+  await sendPieces(outgoing, { ...headers, 'x-request-id': c.get('requestId') }, found.read(signal));
   return RESPONSE_ALREADY_SENT;
 }
+
+/** No caller writes lines of our log. */
+const oneLine = (text: string): string => text.slice(0, 300).replace(/[^\x20-\x7e]/g, '?');
 
 /** An error and what caused it, in one line for the log. */
 function causes(error: Error): string {

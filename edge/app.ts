@@ -56,7 +56,9 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
     const fault = asProblem(thrown);
     parts.metrics.refused(fault.code);
     if (fault.status >= 500)
-      parts.log(`${c.get('requestId')} ${c.req.method} ${c.req.path}: ${fault.message} ${fault.cause ?? ''}`);
+      parts.log(
+        `${c.get('requestId')} ${c.req.method} ${encodeURI(c.req.path)}: ${fault.message} ${fault.cause ?? ''}`,
+      );
     return problemResponse(fault, c.get('requestId'));
   });
   app.notFound((c) => {
@@ -70,7 +72,7 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
   });
   app.get('/metrics', async (c) => {
     if (!parts.mayReadMetrics(c.req.header('authorization')))
-      throw problem('signature_missing', 'This listener is not on loopback: send Authorization: Bearer METRICS_TOKEN.');
+      throw problem('metrics_closed', 'This listener is not on loopback: send Authorization: Bearer METRICS_TOKEN.');
     return c.body(await parts.metrics.text(), 200, { 'content-type': parts.metrics.contentType });
   });
 

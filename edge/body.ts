@@ -28,13 +28,28 @@ export const limitBody =
     await next();
   };
 
-export const readSmallBody =
-  ({ smallBytes, crypto }: BodyRules): MiddlewareHandler<EdgeEnv> =>
-  async (c, next) => {
-    const announced = c.req.header('content-length');
+/** Small bodies that are being read, in all; beyond it they stream on like large ones. */
+const READING_BYTES_MAX = 64 << 20;
+
+export const readSmallBody = ({ smallBytes, crypto }: BodyRules): MiddlewareHandler<EdgeEnv> => {
+  let reading = 0;
+
+  async function read(request: Request, bytes: number): Promise<Uint8Array> {
+    reading += bytes;
+    try {
+      return new Uint8Array(await request.arrayBuffer());
+    } catch (cause) {
+      throw problem('body_cut', 'The connection ended before the body did.', {}, { cause });
+    } finally {
+      reading -= bytes;
+    }
+  }
+
+  return async (c, next) => {
+    const announced = Number(c.req.header('content-length') ?? 0);
     const digest = c.get('digest');
-    if (announced === undefined || announced === '0' || Number(announced) > smallBytes || !digest) return next();
-    const body = new Uint8Array(await c.req.raw.arrayBuffer());
+    if (announced === 0 || announced > smallBytes || reading + announced > READING_BYTES_MAX || !digest) return next();
+    const body = await read(c.req.raw, announced);
     if (!crypto.equal(await crypto.sha256(body), digest))
       throw problem(
         'digest_mismatch',
@@ -43,3 +58,4 @@ export const readSmallBody =
     c.set('body', body);
     await next();
   };
+};

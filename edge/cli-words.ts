@@ -3,11 +3,11 @@
 
 import type { Adapter, PutAnswer, Stats, TensorEntry } from './client.ts';
 
-export const HELP = `blatam: tensors by name on a Blatam server
+export const HELP = `npx blatam: tensors by name on a Blatam server
 
   blatam put KEY FILE    store a safetensors file; FILE - is stdin, up to 256 MiB
       --ttl S            forget it after S seconds
-      --priority N       0 to 100, what goes last when room is short (50)
+      --priority N       0 to 100, kept and shown, not weighed yet (50)
       --durability D     through: on disk before the answer (default); back: soon after; none: never
       --codec C          how it is kept (lossless)
   blatam get KEY [FILE]  fetch it into FILE, or the last part of KEY with .safetensors; FILE - is stdout

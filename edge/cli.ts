@@ -79,7 +79,7 @@ const PROGRESS_EVERY_MS = 100;
 
 const EXIT = { done: 0, failed: 1, usage: 2, missing: 4 } as const;
 
-const usage = (message: string): Failure => new Failure(`${message} See blatam --help.`, EXIT.usage);
+const usage = (message: string): Failure => new Failure(`${message} See npx blatam --help.`, EXIT.usage);
 
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   let tried = '';
@@ -265,7 +265,7 @@ async function adapters({ connect, options, io }: Call): Promise<void> {
 }
 
 const missing = (key: string): Failure =>
-  new Failure(`there is no tensor ${key}. See what is held: blatam ls`, EXIT.missing);
+  new Failure(`there is no tensor ${key}. See what is held: npx blatam ls`, EXIT.missing);
 
 const json = (value: unknown): string => `${JSON.stringify(value)}\n`;
 

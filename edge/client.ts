@@ -54,7 +54,7 @@ export interface PutOptions {
 export interface Held {
   /** The sha-256 in hex, without quotes: the `digest` of a put or of a list. */
   readonly etag: string;
-  /** Where it was: `hot`, `warm` or `cold`. */
+  /** Where it was: `hot` on an adapter, `cold` on disk. */
   readonly cache: string | null;
   /** Bytes; undefined where something in between took the length away. */
   readonly length: number | undefined;

@@ -16,43 +16,65 @@ import { coreElsewhere, type Forward, forwardElsewhere, keysElsewhere, readyElse
 const KEEP_ALIVE_MS = 75_000;
 /** For the largest bodies on slow lines; a caller that falls silent is cut long before. */
 const REQUEST_MS_MAX = 3_600_000;
-const DRAIN_MS_MAX = 8_000;
+const DRAIN_MS_MAX = 6_000;
+const CONNECTIONS_MAX = 4096;
 
 export interface Listener {
   readonly port: number;
-  /** Takes no more work, lets what runs finish, and cuts what is still there after 8 s. */
+  /** Takes no more work, lets what runs finish, and cuts what is still there after 6 s. */
   close(): Promise<void>;
 }
 
 type Fetch = Parameters<typeof serve>[0]['fetch'];
 
-export function listen(fetch: Fetch, hostname: string, port: number): Promise<Listener> {
+/** `setting` names the port in errors. */
+export function listen(fetch: Fetch, hostname: string, port: number, setting: string): Promise<Listener> {
+  let draining = false;
+  const answer: Fetch = (request, bindings) => {
+    // Who goes on asking over a connection that is open is told to open no other request on it.
+    if (draining && 'outgoing' in bindings && 'shouldKeepAlive' in bindings.outgoing)
+      bindings.outgoing.shouldKeepAlive = false;
+    return fetch(request, bindings);
+  };
   return new Promise((resolve, reject) => {
     const options = {
       keepAliveTimeout: KEEP_ALIVE_MS,
       headersTimeout: KEEP_ALIVE_MS + 1000,
       requestTimeout: REQUEST_MS_MAX,
     };
-    const server = serve({ fetch, port, hostname, overrideGlobalObjects: true, serverOptions: options }, (info) => {
-      server.off('error', reject);
-      resolve({ port: info.port, close: () => drain(server) });
-    });
-    server.once('error', (error: NodeJS.ErrnoException) =>
-      reject(
-        error.code === 'EADDRINUSE'
-          ? new Error(`port ${port} on ${hostname} is taken; set EDGE_PORT or CORE_PORT`)
-          : error,
-      ),
+    const server = serve(
+      { fetch: answer, port, hostname, overrideGlobalObjects: true, serverOptions: options },
+      (info) => {
+        server.off('error', reject);
+        resolve({
+          port: info.port,
+          close() {
+            draining = true;
+            return drain(server);
+          },
+        });
+      },
     );
+    if ('maxConnections' in server) server.maxConnections = CONNECTIONS_MAX;
+    server.once('error', (error: NodeJS.ErrnoException) => reject(explain(error, hostname, port, setting)));
   });
+}
+
+function explain(error: NodeJS.ErrnoException, hostname: string, port: number, setting: string): Error {
+  if (error.code === 'EADDRINUSE')
+    return new Error(`port ${port} on ${hostname} is taken; set ${setting} to another one`);
+  if (error.code === 'EADDRNOTAVAIL')
+    return new Error(`this machine has no address ${hostname}; set HOST to one that it has`);
+  return error;
 }
 
 async function drain(server: ServerType): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   if (!('closeIdleConnections' in server)) return closed;
-  server.closeIdleConnections();
+  const idle = setInterval(() => server.closeIdleConnections(), 100);
   const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS_MAX);
   await closed;
+  clearInterval(idle);
   clearTimeout(timer);
 }
 
@@ -82,7 +104,12 @@ export async function startEdge({ config, core, log }: EdgeOptions): Promise<Lis
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
     log,
   });
-  return listen((request, bindings) => edge.fetch(request, { ...bindings }), config.HOST, config.EDGE_PORT);
+  return listen(
+    (request, bindings) => edge.fetch(request, { ...bindings }),
+    config.HOST,
+    config.EDGE_PORT,
+    'EDGE_PORT',
+  );
 }
 
 interface Behind {

@@ -1,4 +1,4 @@
-// Our rival: edge and core as `npm start` runs them, on free ports with a fresh data folder, and a client that signs
+// Ourselves, as the benchmark runs us: edge and core as by `npm start`, on free ports with a fresh data folder, and a client that signs
 // beforehand and sends raw. Signing and hashing are no part of an exchange's time; everything the server does is.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -5,9 +5,9 @@
 // key's own order. First form of the cache: least recently used entries leave the adapter, one tier above the disk.
 
 import type { Durability, TensorEntry } from '../contract/messages.ts';
-import { problem } from '../contract/problems.ts';
+import { Problem, problem } from '../contract/problems.ts';
 import type { Layout } from '../contract/tensors.ts';
-import type { Pieces } from '../gpu/pieces.ts';
+import type { Piece, Pieces } from '../gpu/pieces.ts';
 import type { GpuLease, Pool } from '../gpu/pool.ts';
 import { createKeyedLock } from '../store/keyed-lock.ts';
 import type { StoredRecord } from '../store/records.ts';
@@ -18,10 +18,11 @@ import { createHoldings, type Entry, idOf, isHot, newEntry } from './holdings.ts
 import { type Body, PRIVATE_BYTES_MAX, pour, type Sink } from './pour.ts';
 
 const SWEEP_MS = 5000;
+const SWEEP_ABREAST = 16;
 const FLUSHES_MAX = 64;
 
 export interface CacheOptions {
-  readonly pool: () => Pool;
+  readonly pool: Pool;
   readonly pieces: Pieces;
   readonly digests: Digests;
   readonly store: Store;
@@ -43,7 +44,7 @@ export interface PutOptions {
   readonly signal: AbortSignal;
 }
 
-export interface Held {
+export interface Found {
   readonly entry: TensorEntry;
   readonly source: 'hot' | 'cold';
   /** The bytes, once; whoever asks reads to the end or calls `return()`. */
@@ -65,7 +66,7 @@ export interface CacheStats {
 export interface Cache {
   put(options: PutOptions): Promise<TensorEntry & { created: boolean; deduplicated: boolean }>;
   peek(tenant: string, key: string): TensorEntry | undefined;
-  get(tenant: string, key: string): Held | undefined;
+  get(tenant: string, key: string): Found | undefined;
   delete(tenant: string, key: string): Promise<boolean>;
   list(tenant: string, prefix: string, after: string, limit: number): { entries: TensorEntry[]; cursor: string | null };
   /** An adapter's process is gone: forget what was only there. */
@@ -76,7 +77,7 @@ export interface Cache {
 
 export function openCache(options: CacheOptions): Cache {
   const { store, pieces, digests, now, log } = options;
-  const held = createHoldings(now);
+  const holdings = createHoldings(now);
   const keys = createKeyedLock();
   const flushes = new Set<Promise<void>>();
   const count = { hot: 0, cold: 0, misses: 0, puts: 0, deletes: 0, expired: 0, lost: 0 };
@@ -86,22 +87,32 @@ export function openCache(options: CacheOptions): Cache {
   for (const record of store.found) {
     const entry = newEntry(record, undefined, true);
     records.set(entry.id, record);
-    held.insert(entry);
+    holdings.insert(entry);
   }
 
-  /** Pages for `bytes` on the adapter with most room, or undefined. */
+  /** A lease that can come to hold `bytes`, on the adapter with most room; nobody has left for it yet. */
   function findRoom(bytes: number): GpuLease | undefined {
-    const lease = options.pool().lease();
-    if (held.makeRoom(lease, bytes)) return lease;
+    const lease = options.pool.lease();
+    if (holdings.couldMakeRoom(lease, bytes)) return lease;
     lease.release();
     return undefined;
   }
 
+  /** Others leave the adapter only for bytes that have really come. */
+  async function writeGrowing(lease: GpuLease, piece: Piece, length: number, offset: number): Promise<void> {
+    if (lease.lost)
+      throw problem('adapter_lost', `${lease.adapter} was lost while the tensors came in. Send them again.`);
+    if (!holdings.makeRoom(lease, offset + length))
+      throw problem('capacity_exhausted', 'The adapter filled up while the tensors came in. Send them again.');
+    await lease.write(offset, piece, length);
+  }
+
   async function put(o: PutOptions): ReturnType<Cache['put']> {
-    if (held.size >= options.entriesMax && !held.at(idOf(o.tenant, o.key)))
-      throw problem('capacity_exhausted', `The cache holds ${held.size} entries, its limit (CACHE_ENTRIES_MAX).`);
+    if (holdings.size >= options.entriesMax && !holdings.at(idOf(o.tenant, o.key)))
+      throw problem('capacity_exhausted', `The cache holds ${holdings.size} entries, its limit (CACHE_ENTRIES_MAX).`);
     let lease: GpuLease | undefined;
     let writer: StoreWriter | undefined;
+    let overflowed = false;
     const sinks = async ({ totalBytes }: Layout): Promise<Sink[]> => {
       const room = findRoom(totalBytes);
       lease = room;
@@ -111,7 +122,15 @@ export function openCache(options: CacheOptions): Cache {
         writer = await store.begin(pieces.descriptor !== undefined && totalBytes > PRIVATE_BYTES_MAX);
       const disk = writer;
       const toDisk: Sink[] = disk ? [(p, n, at) => disk.write(p.bytes, n, at)] : [];
-      return room ? [...toDisk, (p, n, at) => room.write(at, p, n)] : toDisk;
+      if (!room) return toDisk;
+      const toAdapter: Sink = async (p, n, at) => {
+        if (overflowed) return;
+        await writeGrowing(room, p, n, at).catch((error: unknown) => {
+          if (!disk || !isFull(error)) throw error;
+          overflowed = true; // others filled the adapter meanwhile: the disk will do
+        });
+      };
+      return [...toDisk, toAdapter];
     };
     try {
       const poured = await pour(o.body, {
@@ -127,7 +146,9 @@ export function openCache(options: CacheOptions): Cache {
           'digest_mismatch',
           'The body is not the one that was signed: its sha-256 differs from content-digest.',
         );
-      const entry = newEntry(describe(o, poured.layout, poured.digest, now()), lease, false);
+      if (overflowed) lease?.release();
+      if (overflowed) lease = undefined;
+      const entry = newEntry(recordOf(o, poured.layout, poured.digest, now()), lease, false);
       return await keys.run(entry.id, () => settle(entry, writer, o.durability));
     } catch (error) {
       lease?.release();
@@ -138,12 +159,12 @@ export function openCache(options: CacheOptions): Cache {
 
   /** The body is in: make it the key's entry. Runs in the key's order. */
   async function settle(entry: Entry, writer: StoreWriter | undefined, durability: Durability) {
-    const created = held.find(entry.record.tenant, entry.record.key) === undefined;
+    const created = holdings.find(entry.record.tenant, entry.record.key) === undefined;
     const later = durability === 'back' && isHot(entry) && flushes.size < FLUSHES_MAX;
     let deduplicated = false;
     if (writer && !later) deduplicated = await commit(entry, writer);
     if (!writer) await forgetRecord(entry.id);
-    held.insert(entry);
+    holdings.insert(entry);
     count.puts++;
     if (writer && later) flushLater(entry, writer);
     dropIfLost(entry); // its adapter may have died since the last byte
@@ -187,20 +208,20 @@ export function openCache(options: CacheOptions): Cache {
     flushes.add(flush);
   }
 
-  function get(tenant: string, key: string): Held | undefined {
-    const entry = held.find(tenant, key);
+  function get(tenant: string, key: string): Found | undefined {
+    const entry = holdings.find(tenant, key);
     if (!entry) {
       count.misses++;
       return undefined;
     }
     const source = isHot(entry) ? 'hot' : 'cold';
     count[source]++;
-    held.touch(entry);
+    holdings.touch(entry);
     return { entry: face(entry), source, read: (signal) => read(entry, signal) };
   }
 
   async function* read(entry: Entry, signal: AbortSignal): AsyncGenerator<Drained, void, void> {
-    const release = held.hold(entry);
+    const release = holdings.hold(entry);
     const promotion = isHot(entry) ? undefined : promote(entry);
     let whole = false;
     try {
@@ -208,11 +229,19 @@ export function openCache(options: CacheOptions): Cache {
         pieces,
         bytes: entry.record.bytes,
         lease: entry.lease,
-        openStored: entry.onDisk ? () => store.open(entry.record.digest) : undefined,
+        stored: entry.onDisk
+          ? { open: () => store.open(entry.record), digests, digest: entry.record.digest }
+          : undefined,
         promote: promotion?.write,
         signal,
       });
       whole = true;
+    } catch (error) {
+      if (error instanceof Problem && error.code === 'record_damaged') {
+        store.distrust(entry.record);
+        log(`damaged on disk: ${entry.record.tenant}/${entry.record.key} (${error.message})`);
+      }
+      throw error;
     } finally {
       promotion?.end(whole);
       release();
@@ -221,75 +250,88 @@ export function openCache(options: CacheOptions): Cache {
 
   /** Room on an adapter for an entry that is read from disk; the first reader fills it. */
   function promote(entry: Entry) {
-    if (entry.promoting || entry.replaced || !options.pool().ready) return undefined;
-    held.cool(entry); // what it had was lost with its adapter
+    if (entry.promoting || entry.replaced || !options.pool.ready) return undefined;
+    holdings.cool(entry); // what it had was lost with its adapter
     const lease = findRoom(entry.record.bytes);
     if (!lease) return undefined;
     entry.promoting = true;
     let failed = false;
     return {
-      write: (piece: Drained['piece'], length: number, offset: number): Promise<void> =>
-        lease.write(offset, piece, length).catch(() => {
+      write: (piece: Piece, length: number, offset: number): Promise<void> =>
+        writeGrowing(lease, piece, length, offset).catch(() => {
           failed = true;
         }),
       end(whole: boolean): void {
         entry.promoting = false;
-        if (whole && !failed && !entry.replaced && !lease.lost) held.heat(entry, lease);
+        if (whole && !failed && !entry.replaced && !lease.lost) holdings.heat(entry, lease);
         else lease.release();
       },
     };
   }
 
   function dropLost(): void {
-    for (const entry of held.hot()) dropIfLost(entry);
+    for (const entry of holdings.hot()) dropIfLost(entry);
   }
 
   function dropIfLost(entry: Entry): void {
     if (isHot(entry) || entry.replaced) return;
     if (!entry.onDisk && !entry.flushing) {
       count.lost++;
-      held.remove(entry);
-    } else if (entry.readers === 0) held.cool(entry);
+      holdings.remove(entry);
+    } else if (entry.readers === 0) holdings.cool(entry);
   }
 
   /** Removes what the key holds by then, from disk and index; with `only`, if it is still that. */
   async function discard(id: string, only?: Entry): Promise<boolean> {
     return keys.run(id, async () => {
-      const entry = held.at(id);
+      const entry = holdings.at(id);
       if (!entry || (only && entry !== only)) return false;
       await forgetRecord(id);
-      held.remove(entry);
+      holdings.remove(entry);
       return true;
     });
   }
 
+  let sweeping: Promise<void> | undefined;
   const sweep = setInterval(() => {
-    for (const entry of held.expired()) {
-      discard(entry.id, entry).then(
-        (gone) => {
-          if (gone) count.expired++;
-        },
-        (error: unknown) => log(`an expired entry stays for now: ${String(error)}`),
-      );
-    }
+    sweeping ??= removeExpired().finally(() => {
+      sweeping = undefined;
+    });
   }, SWEEP_MS).unref();
+
+  /** A few at a time: expiry is no reason to keep writers from the disk. */
+  async function removeExpired(): Promise<void> {
+    const due = holdings.expired();
+    let failed = 0;
+    const next = async (): Promise<void> => {
+      for (let entry = due.pop(); entry; entry = due.pop()) {
+        const gone = await discard(entry.id, entry).catch(() => {
+          failed++;
+          return false;
+        });
+        if (gone) count.expired++;
+      }
+    };
+    await Promise.all(Array.from({ length: SWEEP_ABREAST }, next));
+    if (failed > 0) log(`${failed} expired tensors could not be removed from disk; tried again soon`);
+  }
 
   return {
     put,
     get,
     peek(tenant, key) {
-      const entry = held.find(tenant, key);
+      const entry = holdings.find(tenant, key);
       return entry && face(entry);
     },
     async delete(tenant, key) {
-      if (!held.find(tenant, key) || !(await discard(idOf(tenant, key)))) return false;
+      if (!holdings.find(tenant, key) || !(await discard(idOf(tenant, key)))) return false;
       count.deletes++;
       return true;
     },
     list(tenant, prefix, after, limit) {
       const found: TensorEntry[] = [];
       let cursor: string | null = null;
-      for (const entry of held.from(tenant, prefix, after)) {
+      for (const entry of holdings.from(tenant, prefix, after)) {
         if (found.length === limit) {
           cursor = found.at(-1)?.key ?? null;
           break;
@@ -300,24 +342,27 @@ export function openCache(options: CacheOptions): Cache {
     },
     dropLost,
     stats: () => ({
-      entries: held.size,
+      entries: holdings.size,
       hits: { hot: count.hot, cold: count.cold },
       misses: count.misses,
       puts: count.puts,
       deletes: count.deletes,
-      evictions: held.evictions,
+      evictions: holdings.evictions,
       expired: count.expired,
       lost: count.lost,
-      bytes: { hot: held.hotBytes, disk: store.bytes },
+      bytes: { hot: holdings.hotBytes, disk: store.bytes },
     }),
     async close() {
       clearInterval(sweep);
+      await sweeping;
       await Promise.all(flushes);
     },
   };
 }
 
-function describe(o: PutOptions, layout: Layout, digest: Uint8Array, now: number): StoredRecord {
+const isFull = (error: unknown): boolean => error instanceof Problem && error.code === 'capacity_exhausted';
+
+function recordOf(o: PutOptions, layout: Layout, digest: Uint8Array, now: number): StoredRecord {
   const [only, ...others] = layout.tensors;
   const single = others.length === 0 ? only : undefined;
   return {

@@ -1,10 +1,13 @@
 // Stored bytes on their way out, in pieces, in order, a few ahead of the reader. Each piece comes from the adapter while
 // it has the pages, else from disk: an adapter that is lost halfway costs the reader nothing if the bytes are durable.
-// What came from disk is offered to `promote`, so that the next reader finds it on an adapter.
-import { Problem } from '../contract/problems.ts';
+// What came from disk is offered to `promote`, so that the next reader finds it on an adapter. A body that comes from disk
+// from beginning to end is hashed on the way, and its last piece held back until the hash is right: damaged bytes never
+// arrive as a whole answer.
+import { Problem, problem } from '../contract/problems.ts';
 import { PIECE_BYTES, type Piece, type Pieces, privatePiece } from '../gpu/pieces.ts';
 import type { GpuLease } from '../gpu/pool.ts';
 import type { StoreReader } from '../store/store.ts';
+import type { Digests } from './digest.ts';
 import { PRIVATE_BYTES_MAX } from './pour.ts';
 
 const AHEAD = 3;
@@ -14,9 +17,16 @@ export interface DrainOptions {
   readonly bytes: number;
   readonly lease: GpuLease | undefined;
   /** Asked once the adapter cannot give a piece; undefined if the bytes are nowhere else. */
-  readonly openStored: (() => Promise<StoreReader>) | undefined;
+  readonly stored: StoredBytes | undefined;
   readonly promote: ((piece: Piece, length: number, offset: number) => Promise<void>) | undefined;
   readonly signal: AbortSignal;
+}
+
+export interface StoredBytes {
+  readonly open: () => Promise<StoreReader>;
+  readonly digests: Digests;
+  /** What they must hash to, hex. */
+  readonly digest: string;
 }
 
 export interface Drained {
@@ -27,17 +37,17 @@ export interface Drained {
 
 export async function* drain(options: DrainOptions): AsyncGenerator<Drained, void, void> {
   // Opened before anything is waited for: an open file outlives its entry.
-  let stored = !options.lease || options.lease.lost ? options.openStored?.() : undefined;
+  const allFromDisk = !options.lease || options.lease.lost;
+  let stored = allFromDisk ? options.stored?.open() : undefined;
   stored?.catch(() => {}); // said to whoever reads
+  const small = options.bytes <= PRIVATE_BYTES_MAX;
+  const hash = allFromDisk ? options.stored?.digests.begin(small ? 'private' : 'shared') : undefined;
   const ahead: Promise<Drained>[] = [];
   const promoting = new Set<Promise<void>>();
 
   async function fetch(offset: number): Promise<Drained> {
     const length = Math.min(PIECE_BYTES, options.bytes - offset);
-    const piece =
-      options.bytes <= PRIVATE_BYTES_MAX
-        ? privatePiece(new Uint8Array(length))
-        : await options.pieces.take(options.signal);
+    const piece = small ? privatePiece(new Uint8Array(length)) : await options.pieces.take(options.signal);
     try {
       if (!(await fromAdapter(offset, piece, length))) await fromDisk(offset, piece, length);
       return { piece, length };
@@ -49,19 +59,19 @@ export async function* drain(options: DrainOptions): AsyncGenerator<Drained, voi
 
   async function fromAdapter(offset: number, piece: Piece, length: number): Promise<boolean> {
     const { lease } = options;
-    if (!lease || (lease.lost && options.openStored)) return false;
+    if (!lease || (lease.lost && options.stored)) return false;
     try {
       await lease.read(offset, piece, length);
       return true;
     } catch (error) {
-      if (options.openStored && error instanceof Problem) return false;
+      if (options.stored && error instanceof Problem) return false;
       throw error;
     }
   }
 
   async function fromDisk(offset: number, piece: Piece, length: number): Promise<void> {
-    if (!options.openStored) throw new Error('bytes are neither on an adapter nor on disk');
-    stored ??= options.openStored();
+    if (!options.stored) throw new Error('bytes are neither on an adapter nor on disk');
+    stored ??= options.stored.open();
     await (await stored).read(piece.bytes.subarray(0, length), offset);
     if (!options.promote) return;
     piece.retain();
@@ -71,6 +81,23 @@ export async function* drain(options: DrainOptions): AsyncGenerator<Drained, voi
     });
     promoting.add(done);
   }
+
+  /** Hashes pieces in their order; before the last one is given out, all of them must be right. */
+  async function check({ piece, length }: Drained, isLast: boolean): Promise<void> {
+    if (!hash) return;
+    try {
+      await hash.update(piece, length);
+      if (!isLast) return;
+      const found = Buffer.from(await hash.end()).toString('hex');
+      if (found !== options.stored?.digest) throw problem('record_damaged', `On disk its sha-256 is ${found}.`);
+    } catch (error) {
+      piece.release();
+      throw error;
+    }
+  }
+
+  /** Nobody reads ahead while others wait for a piece. */
+  const depth = () => (options.pieces.waiting > 0 || options.pieces.free < AHEAD ? 1 : AHEAD);
 
   /** Marked as looked after: what is fetched ahead may fail before the reader comes to it. */
   const fetchAhead = (offset: number): Promise<Drained> => {
@@ -82,14 +109,17 @@ export async function* drain(options: DrainOptions): AsyncGenerator<Drained, voi
   let next = 0;
   try {
     while (next < options.bytes || ahead.length > 0) {
-      while (ahead.length < AHEAD && next < options.bytes) {
+      while (ahead.length < depth() && next < options.bytes) {
         ahead.push(fetchAhead(next));
         next += PIECE_BYTES;
       }
-      const first = ahead.shift();
-      if (first) yield await first;
+      const first = await ahead.shift();
+      if (!first) continue;
+      await check(first, next >= options.bytes && ahead.length === 0);
+      yield first;
     }
   } finally {
+    hash?.drop();
     for (const unread of ahead) await unread.then(({ piece }) => piece.release()).catch(() => {});
     await Promise.all(promoting);
     await stored?.then((reader) => reader.close()).catch(() => {});

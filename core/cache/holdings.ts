@@ -55,6 +55,8 @@ export interface Holdings {
   touch(entry: Entry): void;
   /** Begins reading; the result ends it. */
   hold(entry: Entry): () => void;
+  /** Whether `makeRoom` could succeed as things stand. */
+  couldMakeRoom(lease: GpuLease, bytes: number): boolean;
   /** Grows the lease to `bytes`, least recently used entries leaving; false, and nobody evicted, if all are too few. */
   makeRoom(lease: GpuLease, bytes: number): boolean;
   hot(): Entry[];
@@ -120,6 +122,19 @@ export function createHoldings(now: () => number): Holdings {
     else remove(entry);
   }
 
+  /** Who has to go for the lease to hold `bytes`; undefined if that is not enough. */
+  function leaving(lease: GpuLease, bytes: number): Entry[] | undefined {
+    const found: Entry[] = [];
+    let missing = lease.missing(bytes);
+    for (const entry of hot.values()) {
+      if (missing <= 0) break;
+      if (entry.lease?.adapter !== lease.adapter || entry.readers > 0 || entry.flushing) continue;
+      found.push(entry);
+      missing -= entry.lease.pages;
+    }
+    return missing > 0 ? undefined : found;
+  }
+
   return {
     get size() {
       return entries.size;
@@ -147,17 +162,11 @@ export function createHoldings(now: () => number): Holdings {
         if (--entry.readers === 0 && (entry.replaced || entry.lease?.lost)) cool(entry);
       };
     },
+    couldMakeRoom: (lease, bytes) => leaving(lease, bytes) !== undefined,
     makeRoom(lease, bytes) {
-      const leaving: Entry[] = [];
-      let missing = lease.missing(bytes);
-      for (const entry of hot.values()) {
-        if (missing <= 0) break;
-        if (entry.lease?.adapter !== lease.adapter || entry.readers > 0 || entry.flushing) continue;
-        leaving.push(entry);
-        missing -= entry.lease.pages;
-      }
-      if (missing > 0) return false;
-      for (const entry of leaving) evict(entry);
+      const entries = leaving(lease, bytes);
+      if (!entries) return false;
+      for (const entry of entries) evict(entry);
       return lease.grow(bytes);
     },
     hot: () => [...hot.values()],

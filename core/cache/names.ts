@@ -1,5 +1,5 @@
-// The names that each tenant holds, to be listed in order. A sorted array is made when somebody lists after a change:
-// writing stays O(1), and paging through a list that does not change sorts once.
+// The names that each tenant holds, to be listed in order. Changes are set aside and merged when somebody lists: writing
+// stays O(1), and paging through a list that does not change costs a search a page.
 
 export interface Names {
   add(tenant: string, key: string): void;
@@ -8,27 +8,32 @@ export interface Names {
   from(tenant: string, prefix: string, after: string): Generator<string, void, void>;
 }
 
+interface TenantNames {
+  /** In order; as of the last listing. */
+  sorted: string[];
+  /** What has come and gone since. */
+  readonly added: Set<string>;
+  readonly removed: Set<string>;
+}
+
 export function createNames(): Names {
-  const tenants = new Map<string, { keys: Set<string>; sorted: string[] | undefined }>();
+  const tenants = new Map<string, TenantNames>();
 
   return {
     add(tenant, key) {
-      const names = tenants.get(tenant) ?? { keys: new Set<string>(), sorted: undefined };
+      const names = tenants.get(tenant) ?? { sorted: [], added: new Set<string>(), removed: new Set<string>() };
       tenants.set(tenant, names);
-      if (names.keys.has(key)) return;
-      names.keys.add(key);
-      names.sorted = undefined;
+      if (!names.removed.delete(key)) names.added.add(key);
     },
     delete(tenant, key) {
       const names = tenants.get(tenant);
-      if (!names?.keys.delete(key)) return;
-      names.sorted = undefined;
-      if (names.keys.size === 0) tenants.delete(tenant);
+      if (!names || names.added.delete(key)) return;
+      names.removed.add(key);
     },
     *from(tenant, prefix, after) {
       const names = tenants.get(tenant);
       if (!names) return;
-      names.sorted ??= [...names.keys].sort();
+      if (names.added.size > 0 || names.removed.size > 0) settle(names);
       const { sorted } = names;
       const [, start = prefix] = [prefix, after].sort();
       for (let i = firstAtLeast(sorted, start); i < sorted.length; i++) {
@@ -40,13 +45,28 @@ export function createNames(): Names {
   };
 }
 
+/** Sorts what is new and merges it in: a listing after a few changes costs one pass, not a sort of everything. */
+function settle(names: TenantNames): void {
+  const added = [...names.added].sort();
+  const merged: string[] = [];
+  let next = 0;
+  for (const key of names.sorted) {
+    for (let one = added[next]; one !== undefined && one < key; one = added[++next]) merged.push(one);
+    if (!names.removed.has(key)) merged.push(key);
+  }
+  for (; next < added.length; next++) merged.push(added[next] as string); // next is in range
+  names.sorted = merged;
+  names.added.clear();
+  names.removed.clear();
+}
+
 function firstAtLeast(sorted: readonly string[], key: string): number {
   let low = 0;
   let high = sorted.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if ((sorted[middle] as string) < key)
-      low = middle + 1; // low <= middle < high
+    const candidate = sorted[middle] as string; // low <= middle < high
+    if (candidate < key) low = middle + 1;
     else high = middle;
   }
   return low;

@@ -78,9 +78,8 @@ export function parseQuery<S extends z.ZodType>(schema: S, query: URLSearchParam
   const parsed = schema.safeParse(Object.fromEntries(query));
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
-  throw problem('query_malformed', `The query is malformed: ${faults[0]?.path} ${faults[0]?.message}`.trim(), {
-    faults,
-  });
+  const [first] = faults.map(({ path, message }) => (path ? `${path}: ${message}` : message));
+  throw problem('query_malformed', `The query is malformed. ${first}.`, { faults });
 }
 
 /** Only bit-exact storing exists so far, and it is what the default asks for. */

@@ -13,6 +13,7 @@ const registry = {
   digest_malformed: [401, 'The content digest cannot be read'],
   digest_mismatch: [401, 'The body does not match its digest'],
   replays_full: [503, 'Too many requests to remember their nonces'],
+  metrics_closed: [401, 'The metrics are not open to everybody'],
   scope_missing: [403, 'The key lacks a scope'],
   // what is asked
   route_unknown: [404, 'No such route'],
@@ -20,7 +21,6 @@ const registry = {
   key_malformed: [422, 'The tensor key is malformed'],
   query_malformed: [422, 'The query is malformed'],
   codec_unknown: [422, 'No such codec'],
-  body_missing: [422, 'The request has no body'],
   body_too_large: [413, 'The body is too large'],
   body_cut: [400, 'The body ended early'],
   media_type_unsupported: [415, 'The media type is not supported'],
@@ -39,6 +39,7 @@ const registry = {
   tensors_overlap: [422, 'Two tensors overlap'],
   tensors_gap: [422, 'Bytes between tensors belong to none'],
   // what the machine can do
+  pieces_exhausted: [503, 'Too many bodies are on their way'],
   adapter_lost: [503, 'The adapter that held the data was lost'],
   adapter_unavailable: [503, 'No adapter is ready'],
   adapter_failed: [500, 'The adapter refused the work'],
@@ -48,7 +49,6 @@ const registry = {
   record_damaged: [500, 'The stored tensors are damaged'],
   database_unavailable: [503, 'The database does not answer'],
   core_unreachable: [502, 'The core does not answer'],
-  stopping: [503, 'The server is stopping'],
   internal: [500, 'Something went wrong on our side'],
 } as const satisfies Record<string, readonly [status: number, title: string]>;
 
@@ -80,8 +80,6 @@ export const asProblem = (thrown: unknown): Problem =>
   thrown instanceof Problem
     ? thrown
     : problem('internal', 'The cause is in the log under this requestId.', {}, { cause: thrown });
-
-export const problemCodes = Object.keys(registry) as ProblemCode[];
 
 /** The answer that a caller sees. */
 export function problemResponse(p: Problem, requestId: string): Response {

@@ -31,7 +31,6 @@ export const integer = (min: number, max: number) =>
     .regex(/^\d+$/, 'must be a whole number')
     .transform(Number)
     .refine((n) => n >= min && n <= max, `must be from ${min} to ${max}`);
-export const port = integer(0, 65_535);
 export const choice = <const C extends readonly [string, ...string[]]>(choices: C) =>
   z.string().refine((s): s is C[number] => choices.includes(s), `must be one of ${choices.join(', ')}`);
 export const list = z.string().transform((s) => s.split(',').flatMap((item) => item.trim() || []));
@@ -65,6 +64,8 @@ const malformed = (name: string, value: string, why: string) =>
   new SettingsError(`${name}=${SECRETIVE.test(name) ? '…' : value.slice(0, 100)}: ${why}. See npm start -- --help`);
 
 const PREFIXES = /^(?:BLATAM|EDGE|CORE)_/;
+/** What Kubernetes sets for services that happen to be called edge or core. */
+const OF_KUBERNETES = /_(?:SERVICE_(?:HOST|PORT)|PORT_\d+_)/;
 const NEAR = 2;
 const NEAR_CHARS_MIN = 6;
 
@@ -72,8 +73,8 @@ const NEAR_CHARS_MIN = 6;
 export function refuseUnknown(known: readonly string[], environment: Environment): void {
   for (const name of Object.keys(environment)) {
     if (known.includes(name)) continue;
-    const near = name.length < NEAR_CHARS_MIN ? undefined : known.find((k) => distance(k, name) <= NEAR);
-    if (near === undefined && !PREFIXES.test(name)) continue;
+    const near = name.length < NEAR_CHARS_MIN ? undefined : known.find((k) => isNear(k, name));
+    if (near === undefined && (!PREFIXES.test(name) || OF_KUBERNETES.test(name))) continue;
     const hint = near ? `; did you mean ${near}?` : '. See npm start -- --help';
     throw new SettingsError(`${name} is set, but there is no such setting${hint}`);
   }
@@ -85,6 +86,8 @@ export function describeSettings(settings: Settings): string {
   const width = Math.max(...rows.map(([left]) => left.length));
   return rows.map(([left, help]) => `  ${left.padEnd(width)}  ${help}`).join('\n');
 }
+
+const isNear = (known: string, name: string): boolean => known.startsWith(`${name}_`) || distance(known, name) <= NEAR;
 
 /** Levenshtein's, for names this short. */
 function distance(a: string, b: string): number {

@@ -104,7 +104,9 @@ export function headerLength(first8: Uint8Array): number {
 
 function checkedHeaderLength(length: bigint | number): number {
   if (length > HEADER_BYTES_MAX) {
-    const detail = `The header has ${length} bytes, at most ${HEADER_BYTES_MAX} are read. Split the file.`;
+    const detail =
+      `The first 8 bytes announce a header of ${length} bytes, at most ${HEADER_BYTES_MAX} are read. ` +
+      'This is no safetensors file, or one to be split.';
     throw problem('tensors_header_too_large', detail);
   }
   if (length < 2) {

@@ -1,5 +1,5 @@
 // The core's end of one adapter process: starts it, speaks frames with it, and says when it is gone.
-// Every answer is waited for under a deadline; a process that misses one hangs, and is killed. When it ends, by whatever
+// A process that has work and answers nothing for the length of a deadline hangs, and is killed. When it ends, by whatever
 // cause, each waiting request fails with `adapter_lost`, its arena is lost, and `lost` resolves; this link is then over
 // (pool.ts starts the next). Copies of a payload on this side: none where pieces are shared, else one into the socket or
 // out of it.
@@ -53,7 +53,7 @@ interface Pending {
   reject(reason: Problem): void;
 }
 
-/** There is no adapter behind this candidate: not a crash, and no reason to try it again. */
+/** There is no adapter behind this candidate: not a crash, and nothing to make noise about. */
 export class NoAdapter extends Error {}
 
 export async function startDevice(options: LinkOptions): Promise<DeviceLink> {
@@ -76,6 +76,8 @@ export async function startDevice(options: LinkOptions): Promise<DeviceLink> {
   let nextId = 1;
   let busySince = 0;
   let busyMs = 0;
+  /** A long queue is no hang: what counts is that nothing at all is answered. */
+  let answeredAt = 0;
 
   function settle(id: number): Pending | undefined {
     const found = pending.get(id);
@@ -89,6 +91,7 @@ export async function startDevice(options: LinkOptions): Promise<DeviceLink> {
       frame(head: Head, payload: Uint8Array) {
         if (head.op === Op.hello) return greeted(decodeJson(payload) as DeviceHello);
         const request = settle(head.id);
+        answeredAt = performance.now();
         if (head.op === Op.done) return request?.resolve();
         const { message } = decodeJson(payload) as { message: string };
         request?.reject(problem('adapter_failed', `Adapter ${options.candidate.name} refused the work: ${message}`));
@@ -109,7 +112,7 @@ export async function startDevice(options: LinkOptions): Promise<DeviceLink> {
 
   const watch = setInterval(() => {
     const [oldest] = pending.values();
-    if (!oldest || performance.now() - oldest.since < options.deadlineMs) return;
+    if (!oldest || performance.now() - Math.max(oldest.since, answeredAt) < options.deadlineMs) return;
     options.log(
       `adapter ${options.candidate.name} (process ${child.pid}) has not answered in ${options.deadlineMs} ms; it is killed`,
     );

@@ -41,7 +41,11 @@ device.lost.then((lost) => {
   process.stderr.write(`device lost: ${lost.reason} ${lost.message}\n`);
   process.exit(EXIT_LOST);
 });
-device.onuncapturederror = (event) => process.stderr.write(`uncaptured: ${event.error.message.slice(0, 500)}\n`);
+// Work that was answered as done may not have happened: no page of this device can be trusted any more.
+device.onuncapturederror = (event) => {
+  process.stderr.write(`uncaptured: ${event.error.message.slice(0, 500)}\n`);
+  process.exit(EXIT_LOST);
+};
 
 const bindings = await allocateBindings(settings.bindings);
 const staging = await Promise.all(Array.from({ length: STAGING_BUFFERS }, createStaging));
@@ -101,7 +105,7 @@ async function createStaging(): Promise<GPUBuffer> {
   return buffer;
 }
 
-function describe(): DeviceHello {
+function greeting(): DeviceHello {
   const { info, limits, features } = adapter as GPUAdapter; // checked at the top
   const numbers: Record<string, number> = {};
   for (const name in limits) {
@@ -221,5 +225,5 @@ const receive = createFrameReader({ place: () => undefined, frame: serve }, PIEC
 socket.on('data', receive);
 socket.on('error', () => process.exit());
 socket.on('close', () => process.exit());
-send(Op.hello, 0, encodeJson(describe()));
+send(Op.hello, 0, encodeJson(greeting()));
 await clearAhead();

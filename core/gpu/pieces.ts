@@ -2,9 +2,11 @@
 // A piece is filled once and then read by several parties at the same time (hash, disk, adapter, socket); each retains
 // it, and the last release gives it back. The pool never grows: who wants a piece while none is free waits in line, and
 // leaves the line when its request is aborted. A release too many is our bug and throws.
+import { problem } from '../contract/problems.ts';
 import { allocateShared, type SharedHandle } from './memory.ts';
 
 export const PIECE_BYTES = 4 << 20;
+const WAIT_MS_MAX = 30_000;
 
 export interface Pieces {
   readonly count: number;
@@ -12,7 +14,7 @@ export interface Pieces {
   readonly waiting: number;
   readonly descriptor: number | undefined;
   readonly handle: SharedHandle;
-  /** A free piece, held once by the caller; rejects with the signal's reason if that comes first. */
+  /** A free piece, held once by the caller; rejects with the signal's reason, or after half a minute in vain. */
   take(signal?: AbortSignal): Promise<Piece>;
 }
 
@@ -42,6 +44,12 @@ export class Piece {
 /** Small payloads need no shared memory: the same interface over bytes of the caller's own. */
 export const privatePiece = (bytes: Uint8Array): Piece => new Piece(-1, bytes, () => {});
 
+const tooBusy = (count: number) =>
+  problem(
+    'pieces_exhausted',
+    `All ${count} pieces (GPU_PIECES) were in use for ${WAIT_MS_MAX / 1000} s. Send it again later.`,
+  );
+
 interface Waiter {
   give(piece: Piece): void;
 }
@@ -63,17 +71,24 @@ export async function openPieces(options: { count: number; shared: boolean }): P
 
   function wait(signal: AbortSignal | undefined): Promise<Piece> {
     return new Promise((resolve, reject) => {
-      const leave = () => {
+      const leave = (reason: unknown) => {
         line.delete(waiter);
-        reject(signal?.reason);
+        settle();
+        reject(reason);
+      };
+      const onAbort = () => leave(signal?.reason);
+      const timer = setTimeout(() => leave(tooBusy(options.count)), WAIT_MS_MAX);
+      const settle = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
       };
       const waiter: Waiter = {
         give(piece) {
-          signal?.removeEventListener('abort', leave);
+          settle();
           resolve(piece);
         },
       };
-      signal?.addEventListener('abort', leave, { once: true });
+      signal?.addEventListener('abort', onAbort, { once: true });
       line.add(waiter);
     });
   }

@@ -116,7 +116,7 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
       }
     }
     slot.reason = reasons.join('; ');
-    return undefined;
+    return undefined; // said by whoever asks; a search in vain may go on for days
   }
 
   function bring(slot: Slot): Promise<void> {
@@ -173,7 +173,7 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
     get capacityBytes() {
       return links().reduce((sum, { link }) => sum + link.arena.capacityBytes, 0);
     },
-    report: () => slots.map(describe),
+    report: () => slots.map(reportOf),
     lease() {
       const [first, ...rest] = links();
       if (!first)
@@ -216,7 +216,7 @@ function onLink(adapter: string, link: DeviceLink): GpuLease {
   };
 }
 
-function describe(slot: Slot): AdapterReport {
+function reportOf(slot: Slot): AdapterReport {
   const { link } = slot;
   const common = {
     id: slot.id,

@@ -21,6 +21,10 @@ export const recordSchema = z.strictObject({
 
 export type StoredRecord = z.infer<typeof recordSchema>;
 
+/** A payload's name: tenants do not share payloads, or one could tell what another holds. */
+export const payloadName = (tenant: string, digest: string): string =>
+  `${digest}.${createHash('sha256').update(tenant).digest('hex').slice(0, 16)}`;
+
 /** Tenants and keys hold no NUL, so that two owners never share a name. */
 export const recordName = (tenant: string, key: string): string =>
   createHash('sha256').update(`${tenant}\0${key}`).digest('hex');

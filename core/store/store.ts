@@ -1,6 +1,6 @@
 // What survives: payloads as content-addressed files (each a plain safetensors file), and one record for each key.
 //   metadata.json                      the format's version
-//   entries/ab/<sha-256>.safetensors   payloads; keys with equal payloads share one
+//   entries/ab/<sha-256>.<tenant>.safetensors   payloads; a tenant's keys with equal payloads share one
 //   index/ab/<hash of key>.json        records
 //   incoming/                          what is being written; emptied at every start
 // Invariant: a record is visible only when its payload is complete and synced; a file appears by rename, after fsync, and
@@ -8,15 +8,16 @@
 // a record, which the next start removes. The caller serializes writes of one key. One process per folder.
 import { mkdirSync } from 'node:fs';
 import { type FileHandle, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { problem } from '../contract/problems.ts';
 import { createKeyedLock } from './keyed-lock.ts';
 import { createPayloadFile, type PayloadFile } from './payload-file.ts';
-import { recordName, recordSchema, type StoredRecord } from './records.ts';
+import { payloadName, recordName, recordSchema, type StoredRecord } from './records.ts';
 
 const FORMAT = 1;
 const SCAN_AT_ONCE = 64;
+const SUFFIX = '.safetensors';
 
 export interface Store {
   /** What the start found, in no order. */
@@ -26,7 +27,9 @@ export interface Store {
   readonly bytes: number;
   /** `aligned`: pieces lie and are written at multiples of 4096, and may be zeroed behind their length (PayloadFile). */
   begin(aligned: boolean): Promise<StoreWriter>;
-  open(digest: string): Promise<StoreReader>;
+  open(record: StoredRecord): Promise<StoreReader>;
+  /** Its payload is not what it should be: whoever stores the same bytes again replaces it. */
+  distrust(record: StoredRecord): void;
   /** Gone for every later start when it resolves. */
   remove(record: StoredRecord): Promise<void>;
   /** Resolves once payloads that nobody needs are removed. */
@@ -36,8 +39,8 @@ export interface Store {
 export interface LostRecord {
   readonly name: string;
   readonly reason: string;
-  /** The payload it named. */
-  readonly digest?: string;
+  /** The payload that it named. */
+  readonly payload?: string;
 }
 
 export interface StoreWriter {
@@ -55,37 +58,45 @@ export interface StoreReader {
 
 export async function openStore(folder: string, log: (line: string) => void): Promise<Store> {
   const paths = layout(folder);
+  for (const path of paths.above) await syncFolder(path);
   await checkFormat(paths.metadata);
   for (const name of await readdir(paths.incoming)) await unlink(join(paths.incoming, name));
   const { found, lost, references } = await scan(paths);
   for (const { name, reason } of lost) log(`lost: ${name} (${reason})`);
-  const sizes = new Map(found.map((record) => [record.digest, record.bytes]));
+  const sizes = new Map(found.map((record) => [nameOf(record), record.bytes]));
   let bytes = [...sizes.values()].reduce((sum, size) => sum + size, 0);
   const payloads = createKeyedLock();
+  /** Payloads whose bytes turned out wrong: the next writer of the same ones replaces them. */
+  const damaged = new Set<string>();
   let nextWriter = 1;
 
-  /** One more record needs the payload: moves the file in, or drops it if the same one is there. */
-  const keep = (digest: string, incoming: string, size: number) =>
-    payloads.run(digest, async () => {
-      const held = references.get(digest) ?? 0;
-      if (held > 0) await unlink(incoming);
+  /** One more record needs the payload: moves the file in, or drops it if the same one is there and whole. */
+  const keep = (record: StoredRecord, incoming: string) =>
+    payloads.run(nameOf(record), async () => {
+      const name = nameOf(record);
+      const held = references.get(name) ?? 0;
+      const isThere = held > 0 && !damaged.has(name) && (await sizeOf(paths.payload(name))) === record.bytes;
+      if (isThere) await unlink(incoming);
       else {
-        await rename(incoming, paths.payload(digest));
-        await syncFolder(paths.payloadFolder(digest));
-        bytes += size;
+        await rename(incoming, paths.payload(name));
+        await syncFolder(paths.payloadFolder(name));
+        damaged.delete(name);
+        if (held === 0) bytes += record.bytes;
       }
-      references.set(digest, held + 1);
-      return held > 0;
+      references.set(name, held + 1);
+      return isThere;
     });
 
   /** One record fewer needs it. */
-  const drop = ({ digest, bytes: size }: StoredRecord) =>
-    payloads.run(digest, async () => {
-      const held = (references.get(digest) ?? 0) - 1;
-      if (held > 0) return void references.set(digest, held);
-      references.delete(digest);
-      bytes -= size;
-      await unlink(paths.payload(digest));
+  const drop = (record: StoredRecord) =>
+    payloads.run(nameOf(record), async () => {
+      const name = nameOf(record);
+      const held = (references.get(name) ?? 0) - 1;
+      if (held > 0) return void references.set(name, held);
+      references.delete(name);
+      damaged.delete(name);
+      bytes -= record.bytes;
+      await unlink(paths.payload(name));
     });
 
   /** The record is gone already; a payload that stays behind is removed by the next start. */
@@ -100,6 +111,7 @@ export async function openStore(folder: string, log: (line: string) => void): Pr
     dropping.add(dropped);
   }
 
+  /** Visible once it is renamed: a failure before that leaves the key as it was, and the payload is given up. */
   async function putRecord(record: StoredRecord): Promise<void> {
     const name = recordName(record.tenant, record.key);
     const incoming = join(paths.incoming, `${nextWriter++}.json`);
@@ -108,8 +120,10 @@ export async function openStore(folder: string, log: (line: string) => void): Pr
       await rename(incoming, paths.record(name));
     } catch (error) {
       await rm(incoming, { force: true });
+      await drop(record).catch(leftover);
       throw error;
     }
+    // If this fails, either record may be the one that a later start finds: both payloads stay.
     await syncFolder(paths.recordFolder(name));
   }
 
@@ -124,12 +138,15 @@ export async function openStore(folder: string, log: (line: string) => void): Pr
         const path = join(paths.incoming, `${nextWriter++}.safetensors`);
         return writer(path, await createPayloadFile(path, aligned));
       }),
-    async open(digest) {
+    async open(record) {
       try {
-        return reader(digest, await open(paths.payload(digest), 'r'));
+        return reader(record.digest, await open(paths.payload(nameOf(record)), 'r'));
       } catch (cause) {
-        throw problem('record_damaged', `The payload ${digest} cannot be opened.`, {}, { cause });
+        throw problem('record_damaged', `The payload ${record.digest} cannot be opened.`, {}, { cause });
       }
+    },
+    distrust(record) {
+      damaged.add(nameOf(record));
     },
     remove: (record) =>
       onDisk('remove a record', async () => {
@@ -149,13 +166,8 @@ export async function openStore(folder: string, log: (line: string) => void): Pr
       commit: (record, previous) =>
         onDisk('commit a payload', async () => {
           await file.finish(record.bytes);
-          const deduplicated = await keep(record.digest, path, record.bytes);
-          try {
-            await putRecord(record);
-          } catch (error) {
-            await drop(record).catch(leftover);
-            throw error;
-          }
+          const deduplicated = await keep(record, path);
+          await putRecord(record);
           if (previous) dropLater(previous);
           return { deduplicated };
         }),
@@ -186,17 +198,20 @@ function layout(folder: string) {
   const shards = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'));
   const parts = [incoming, ...[entries, index].flatMap((parent) => shards.map((shard) => join(parent, shard)))];
   for (const path of parts) mkdirSync(path, { recursive: true, mode: 0o700 });
-  const payloadFolder = (digest: string) => join(entries, digest.slice(0, 2));
+  const above = [entries, index, folder, dirname(folder)];
+  const payloadFolder = (name: string) => join(entries, name.slice(0, 2));
   const recordFolder = (name: string) => join(index, name.slice(0, 2));
   return {
     metadata: join(folder, 'metadata.json'),
     incoming,
+    /** Folders whose names must be on disk before anything in them counts. */
+    above,
     shards,
     entries,
     index,
     payloadFolder,
     recordFolder,
-    payload: (digest: string) => join(payloadFolder(digest), `${digest}.safetensors`),
+    payload: (name: string) => join(payloadFolder(name), `${name}${SUFFIX}`),
     record: (name: string) => join(recordFolder(name), `${name}.json`),
   };
 }
@@ -227,17 +242,14 @@ async function scan(paths: Paths) {
     if (!parsed.success) return void lost.push({ name: path, reason: 'the record is damaged' });
     const record = parsed.data;
     if (file !== `${recordName(record.tenant, record.key)}.json`)
-      return void lost.push({ name: path, reason: 'the record is not the one of its name', digest: record.digest });
-    const size = await stat(paths.payload(record.digest)).then(
-      (s) => s.size,
-      () => -1,
-    );
+      return void lost.push({ name: path, reason: 'the record is not the one of its name', payload: nameOf(record) });
+    const size = await sizeOf(paths.payload(nameOf(record)));
     if (size !== record.bytes) {
       const reason = size < 0 ? 'its payload is missing' : `its payload has ${size} of ${record.bytes} bytes`;
-      return void lost.push({ name: `${record.tenant}/${record.key}`, reason, digest: record.digest });
+      return void lost.push({ name: `${record.tenant}/${record.key}`, reason, payload: nameOf(record) });
     }
     found.push(record);
-    references.set(record.digest, (references.get(record.digest) ?? 0) + 1);
+    references.set(nameOf(record), (references.get(nameOf(record)) ?? 0) + 1);
   }
 
   for (const shard of paths.shards) {
@@ -245,16 +257,30 @@ async function scan(paths: Paths) {
     for (let i = 0; i < files.length; i += SCAN_AT_ONCE)
       await Promise.all(files.slice(i, i + SCAN_AT_ONCE).map((file) => take(shard, file)));
   }
-  const wanted = new Set([...references.keys(), ...lost.flatMap((one) => one.digest ?? [])]); // lost: for a person to look at
+  // An unreadable record may need any payload: until a person has looked at it, nothing is removed.
+  if (lost.some((one) => one.payload === undefined)) return { found, lost, references };
+  const wanted = new Set([...references.keys(), ...lost.flatMap((one) => one.payload ?? [])]);
   for (const shard of paths.shards)
     for (const file of await readdir(join(paths.entries, shard)))
-      if (!wanted.has(file.slice(0, 64))) await unlink(join(paths.entries, shard, file));
+      if (!wanted.has(file.slice(0, -SUFFIX.length))) await unlink(join(paths.entries, shard, file));
   return { found, lost, references };
 }
 
 const formatSchema = z.object({ format: z.number() });
 
-const readJson = (path: string): Promise<unknown> => readFile(path, 'utf8').then(parseJson, () => undefined);
+const nameOf = (record: StoredRecord): string => payloadName(record.tenant, record.digest);
+
+/** A file that cannot be read stops the start: what it says is not lost, and must not be treated as if it were. */
+const readJson = async (path: string): Promise<unknown> => parseJson(await readFile(path, 'utf8'));
+
+async function sizeOf(path: string): Promise<number> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return -1;
+    throw error;
+  }
+}
 
 function parseJson(text: string): unknown {
   try {

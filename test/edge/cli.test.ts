@@ -129,7 +129,7 @@ describe('put', () => {
     await writeFile(join(folder, 'cut'), file.subarray(0, -1));
     await writeFile(join(folder, 'head'), file.subarray(0, 20));
     for (const [name, found] of [
-      ['text', /The header has \d+ bytes, at most/],
+      ['text', /announce a header of \d+ bytes, at most/],
       ['empty', /The file has 0 bytes/],
       ['cut', /The file has 2\d+ bytes, and its header tells of/],
       ['head', /It has 20 bytes, and its header alone would have/],
@@ -268,7 +268,7 @@ describe('get', () => {
     assertFails(
       await run('get', 'none'),
       4,
-      /^blatam: get none: there is no tensor none\. See what is held: blatam ls\n$/,
+      /^blatam: get none: there is no tensor none\. See what is held: npx blatam ls\n$/,
     );
     assert.deepEqual(await files(), []);
   });
@@ -375,7 +375,7 @@ describe('who and where', () => {
 
 describe('used wrongly', () => {
   const cases: [string[], RegExp][] = [
-    [[], /^blatam: Name a command: put, get, ls, rm, stats, adapters\. See blatam --help\.$/m],
+    [[], /^blatam: Name a command: put, get, ls, rm, stats, adapters\. See npx blatam --help\.$/m],
     [['copy'], /There is no command copy/],
     [['toString'], /There is no command toString/],
     [['put', 'x'], /put needs FILE/],
@@ -399,7 +399,7 @@ describe('used wrongly', () => {
       const io = inProcess();
       const code = await main(args, io);
       assertFails({ code, out: io.out(), err: io.err() }, 2, message);
-      assert.match(io.err(), /See blatam --help\.\n$/);
+      assert.match(io.err(), /See npx blatam --help\.\n$/);
     }
     assertFails(await run('copy'), 2, /There is no command copy/);
     assert.equal(server.requests.length, 0);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { type Cache, type CacheOptions, type Held, openCache, type PutOptions } from '../../core/cache/cache.ts';
+import { type Cache, type CacheOptions, type Found, openCache, type PutOptions } from '../../core/cache/cache.ts';
 import { openDigests } from '../../core/cache/digest.ts';
 import type { TensorEntry } from '../../core/contract/messages.ts';
 import { PAGE_BYTES } from '../../core/gpu/arena.ts';
@@ -50,7 +50,7 @@ export async function* bodyOf(bytes: Uint8Array, chunkBytes = 65_536): AsyncGene
 export const patience = (): AbortSignal => AbortSignal.timeout(30_000);
 
 /** A held entry, read to the end. */
-export async function readAll(held: Held, signal = patience()): Promise<Uint8Array> {
+export async function readAll(held: Found, signal = patience()): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   for await (const { piece, length } of held.read(signal)) {
     parts.push(Uint8Array.from(piece.bytes.subarray(0, length)));
@@ -82,7 +82,7 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
   async function open(): Promise<void> {
     store = await openStore(path, log);
     cache = openCache({
-      pool: () => pool,
+      pool,
       pieces,
       digests,
       store,

@@ -1,9 +1,11 @@
 // Starting and stopping, as whoever runs it sees them.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { Agent, request } from 'node:http';
+import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { coreSettings } from '../../core/config.ts';
@@ -120,7 +122,7 @@ test('a taken port stops the start with one clear line, and nothing is left runn
   const { code, output } = await run({ dataDir, environment: { EDGE_PORT: String(port) } });
   taken.close();
   assert.equal(code, 1);
-  assert.match(output, new RegExp(`cannot start: port ${port} on 127.0.0.1 is taken`));
+  assert.match(output, new RegExp(`cannot start: port ${port} on 127.0.0.1 is taken; set EDGE_PORT`));
   assert.ok(!existsSync(join(dataDir, 'postgres', 'postmaster.pid')), 'the database was stopped');
   rmSync(dataDir, { recursive: true, force: true });
 });
@@ -159,4 +161,63 @@ test('SIGTERM and SIGINT to npm stop what npm start started', async () => {
     assert.ok(!existsSync(join(dataDir, 'postgres', 'postmaster.pid')), 'the database was stopped');
     rmSync(dataDir, { recursive: true, force: true });
   }
+});
+
+test('SIGTERM while callers stall on both listeners and another goes on asking: no more work, exit 0', async () => {
+  const blatam = await startBlatam();
+  const stalled = await Promise.all([blatam.edge, blatam.core].map((base) => halfRequest(base)));
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const ask = () =>
+    new Promise<boolean>((resolve) => {
+      const sent = request(`${blatam.edge}/healthz`, { agent }, (answer) => {
+        answer.resume().on('end', () => resolve(true));
+      });
+      sent.on('error', () => resolve(false));
+      sent.end();
+    });
+  assert.equal(await ask(), true);
+  const stopping = blatam.kill('SIGTERM');
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  let answered = 0;
+  for (let i = 0; i < 20; i++) if (await ask()) answered++;
+  assert.ok(answered <= 1, `${answered} requests were answered on a connection that should have been closed`);
+  await stopping;
+  assert.deepEqual(await blatam.exited, { code: 0, signal: null });
+  assert.match(blatam.output(), /stopped in/);
+  agent.destroy();
+  for (const socket of stalled) socket.destroy();
+  rmSync(blatam.dataDir, { recursive: true, force: true });
+});
+
+/** A request whose body never comes. */
+async function halfRequest(base: string): Promise<Socket> {
+  const { hostname, port } = new URL(base);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  socket.write('PUT /v1/tensors/x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n');
+  return socket;
+}
+
+test('a data folder that cannot be made stops the start with one clear line', async () => {
+  for (const dataDir of ['/proc/nothing/here', join(ROOT, 'README.md')]) {
+    const { code, output } = await run({ dataDir });
+    assert.equal(code, 1);
+    assert.match(output, /^cannot start: DATA_DIR: \S+ cannot be made a folder \(\w+\)\n$/);
+  }
+});
+
+test('an adapter process inherits none of our secrets', {
+  skip: process.platform !== 'linux' && 'needs /proc',
+}, async () => {
+  const secret = randomBytes(32).toString('base64');
+  const blatam = await startBlatam({ environment: { MASTER_KEY: secret, INTERNAL_SECRET: secret } });
+  const answer = await call(adminKey(blatam.dataDir), 'GET', `${blatam.edge}/v1/adapters`);
+  const { adapters } = (await answer.json()) as { adapters: { pid: number }[] };
+  for (const { pid } of adapters) {
+    const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
+    assert.ok(environment.includes('PATH='));
+    assert.ok(!environment.includes(secret));
+  }
+  await blatam.stop();
 });

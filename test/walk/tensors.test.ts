@@ -213,6 +213,15 @@ for (const [method, path, status, code] of MALFORMED)
     assert.equal((JSON.parse(text) as { code: string }).code, code);
   });
 
+test('an escaped route is no way around the key, and a method that a tensor has not is 405', async () => {
+  const escaped = await call(key, 'PUT', `${blatam.edge}/v1/%74ensors/escaped`, { body: tensorFile(1) });
+  assert.equal(escaped.status, 404);
+  assert.equal(await codeOf(escaped), 'route_unknown');
+  const posted = await call(key, 'POST', at('walk/posted'), { body: tensorFile(1) });
+  assert.equal(posted.status, 405);
+  assert.equal(await codeOf(posted), 'method_unsupported');
+});
+
 test('other media types and encodings are refused with 415', async () => {
   for (const headers of [{ 'content-type': 'application/json' }, { 'content-encoding': 'gzip' }]) {
     const answer = await call(key, 'PUT', at('bad/media'), { body: tensorFile(1), headers });

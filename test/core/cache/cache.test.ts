@@ -3,15 +3,16 @@
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, rmSync, truncateSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Held, PutOptions } from '../../../core/cache/cache.ts';
+import type { Found, PutOptions } from '../../../core/cache/cache.ts';
 import type { Durability } from '../../../core/contract/messages.ts';
 import { joinParts, tensorParts } from '../../../core/contract/tensors.ts';
 import { PAGE_BYTES } from '../../../core/gpu/arena.ts';
 import { PIECE_BYTES } from '../../../core/gpu/pieces.ts';
+import { payloadName } from '../../../core/store/records.ts';
 import { SOURCE, takeAll } from '../../support/adapters.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
 import { bodyOf, type Engine, patience, readAll, startEngine, TENANT } from '../../support/engine.ts';
@@ -30,7 +31,7 @@ async function assertHolds(engine: Engine, key: string, bytes: Uint8Array): Prom
   assert.ok(found, `${key} is not there`);
   assertSameBytes(found, bytes, key);
 }
-const held = (engine: Engine, key: string): Held => {
+const held = (engine: Engine, key: string): Found => {
   const found = engine.cache.get(TENANT, key);
   assert.ok(found, `${key} is not there`);
   return found;
@@ -647,7 +648,10 @@ test('a payload that is shorter than its record is record_damaged, and promotes 
   const { digest } = await engine.put('k', bytes);
   await evict(engine, 'k');
   const before = openFiles();
-  truncateSync(join(engine.path, 'entries', digest.slice(0, 2), `${digest}.safetensors`), 4 * PIECE_BYTES + 3);
+  truncateSync(
+    join(engine.path, 'entries', digest.slice(0, 2), `${payloadName(TENANT, digest)}.safetensors`),
+    4 * PIECE_BYTES + 3,
+  );
   await assert.rejects(engine.get('k'), { code: 'record_damaged', message: new RegExp(`byte ${4 * PIECE_BYTES + 3}`) });
   assert.equal(engine.peek('k')?.tier, 'cold');
   assert.equal(openFiles(), before);
@@ -825,4 +829,26 @@ test('a random walk of everything keeps every promise', async (t) => {
   const rounds = Number(process.env.CACHE_ROUNDS ?? 150);
   t.diagnostic(`SEED=${random.seed} CACHE_ROUNDS=${rounds}`);
   await walk(t, rounds);
+});
+
+test('damaged bytes on disk are never a whole answer, and the same bytes put again mend them', async (t) => {
+  const engine = await startEngine(t);
+  for (const size of [1000, 3 * PIECE_BYTES]) {
+    const bytes = fileOf(size);
+    const { digest } = await engine.put('k', bytes);
+    await evict(engine, 'k');
+    const path = join(engine.path, 'entries', digest.slice(0, 2), `${payloadName(TENANT, digest)}.safetensors`);
+    const flipped = readFileSync(path);
+    const last = flipped.length - 1;
+    flipped[last] = (flipped[last] ?? 0) ^ 1;
+    writeFileSync(path, flipped);
+    await assert.rejects(engine.get('k'), { code: 'record_damaged' });
+    assert.equal(engine.peek('k')?.tier, 'cold', 'it was not promoted');
+    assert.equal((await engine.put('same', bytes)).deduplicated, false);
+    await evict(engine, 'same');
+    await assertHolds(engine, 'k', bytes);
+    await engine.cache.delete(TENANT, 'k');
+    await engine.cache.delete(TENANT, 'same');
+    await engine.assertIdle();
+  }
 });

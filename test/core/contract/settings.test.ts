@@ -8,7 +8,6 @@ import {
   integer,
   list,
   optionalText,
-  port,
   readSettings,
   refuseUnknown,
   SettingsError,
@@ -19,7 +18,7 @@ import {
 
 const settings = {
   HOST: setting(text, '127.0.0.1', 'where to listen'),
-  CORE_PORT: setting(port, '8002', 'the port'),
+  CORE_PORT: setting(integer(0, 65_535), '8002', 'the port'),
   GPU_PIECES: setting(integer(8, 1024), '32', 'how many'),
   GPU_TRANSPORT: setting(choice(['ring', 'socket']), 'ring', 'how'),
   GPU_ADAPTERS: setting(list, 'auto', 'which'),
@@ -87,7 +86,7 @@ test('integer() takes digits within its bounds', () => {
     );
 });
 
-test('port is from 0 to 65535', () => {
+test('integer() refuses a port beyond 65535', () => {
   assert.equal(readSettings(settings, { CORE_PORT: '65535' }).CORE_PORT, 65_535);
   assert.equal(fault({ CORE_PORT: '65536' }), 'CORE_PORT=65536: must be from 0 to 65535. See npm start -- --help');
 });

@@ -23,7 +23,7 @@ import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { PIECE_BYTES, type Piece } from '../../../core/gpu/pieces.ts';
-import { recordName, type StoredRecord } from '../../../core/store/records.ts';
+import { payloadName, recordName, type StoredRecord } from '../../../core/store/records.ts';
 import { openStore, type Store } from '../../../core/store/store.ts';
 import { piecesFor } from '../../support/adapters.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
@@ -70,9 +70,9 @@ async function put(store: Store, key: string, bytes: Uint8Array, previous?: Stor
   return record;
 }
 
-async function get(store: Store, digest: string, length: number): Promise<Uint8Array> {
-  const reader = await store.open(digest);
-  const into = new Uint8Array(length);
+async function get(store: Store, record: StoredRecord): Promise<Uint8Array> {
+  const reader = await store.open(record);
+  const into = new Uint8Array(record.bytes);
   await reader.read(into, 0).finally(() => reader.close());
   return into;
 }
@@ -84,7 +84,7 @@ const filesOf = (path: string): string[] =>
     .map((entry) => entry.name)
     .sort();
 const payloadPath = (path: string, digest: string) =>
-  join(path, 'entries', digest.slice(0, 2), `${digest}.safetensors`);
+  join(path, 'entries', digest.slice(0, 2), `${payloadName('t', digest)}.safetensors`);
 const recordPath = (path: string, key: string, tenant = 't') => {
   const name = recordName(tenant, key);
   return join(path, 'index', name.slice(0, 2), `${name}.json`);
@@ -109,12 +109,12 @@ test('commit() is visible after the store was opened again', async (t) => {
   const { store } = await reopen(path);
   const record = await put(store, 'k', bytes);
   assert.equal(store.bytes, bytes.length);
-  assertSameBytes(await get(store, record.digest, bytes.length), bytes, 'before');
+  assertSameBytes(await get(store, record), bytes, 'before');
 
   const again = (await reopen(path)).store;
   assert.deepEqual(again.found, [record]);
   assert.equal(again.bytes, bytes.length);
-  assertSameBytes(await get(again, record.digest, bytes.length), bytes, 'after');
+  assertSameBytes(await get(again, record), bytes, 'after');
   assert.equal(statSync(payloadPath(path, record.digest)).mode & 0o077, 0, 'others may read a payload');
   assert.equal(statSync(recordPath(path, 'k')).mode & 0o077, 0, 'others may read a record');
 });
@@ -150,7 +150,7 @@ test('begin(true) stores pieces of any length bit by bit', linuxOnly, async (t) 
     for (const piece of taken) piece.release();
     await writer.commit(recordOf(`k${size}`, bytes), undefined);
     assert.equal(statSync(payloadPath(path, hash(bytes))).size, size);
-    assertSameBytes(await get(store, hash(bytes), size), bytes, `${size} bytes`);
+    assertSameBytes(await get(store, recordOf(`k${size}`, bytes)), bytes, `${size} bytes`);
   }
   assert.equal((await reopen(path)).store.found.length, 7);
 });
@@ -175,7 +175,7 @@ test('begin(true) writes in the ordinary way where the disk refuses, whenever th
     await writer.commit(recordOf(`k${round}`, bytes), undefined);
   }
   await store.close();
-  assertSameBytes(await get(store, hash(bytes), bytes.length), bytes, 'the payload');
+  assertSameBytes(await get(store, recordOf('any', bytes)), bytes, 'the payload');
 });
 
 test('equal payloads are one file, which stays until its last record goes', async (t) => {
@@ -188,11 +188,11 @@ test('equal payloads are one file, which stays until its last record goes', asyn
   const second = recordOf('second', bytes);
   assert.deepEqual(await writer.commit(second, undefined), { deduplicated: true });
   assert.equal(store.bytes, bytes.length);
-  assert.deepEqual(filesOf(join(path, 'entries')), [`${first.digest}.safetensors`]);
+  assert.deepEqual(filesOf(join(path, 'entries')), [`${payloadName('t', first.digest)}.safetensors`]);
 
   await store.remove(first);
   await store.close();
-  assertSameBytes(await get(store, second.digest, bytes.length), bytes, 'the payload');
+  assertSameBytes(await get(store, second), bytes, 'the payload');
   const again = (await reopen(path)).store;
   assert.deepEqual(again.found, [second]);
   await again.remove(second);
@@ -210,7 +210,7 @@ test('commit() of equal payloads at the same time keeps one', async (t) => {
   assert.equal(filesOf(join(path, 'entries')).length, 1);
   await Promise.all(records.slice(1).map((record) => store.remove(record)));
   await store.close();
-  assertSameBytes(await get(store, hash(bytes), bytes.length), bytes, 'the payload');
+  assertSameBytes(await get(store, recordOf('any', bytes)), bytes, 'the payload');
 });
 
 test('remove() and commit() of one payload at the same time leave it there', async (t) => {
@@ -220,7 +220,7 @@ test('remove() and commit() of one payload at the same time leave it there', asy
   for (let round = 1; round < 30; round++) {
     const [, next] = await Promise.all([store.remove(held), put(store, `k${round}`, bytes)]);
     held = next;
-    assertSameBytes(await get(store, held.digest, bytes.length), bytes, `round ${round}`);
+    assertSameBytes(await get(store, held), bytes, `round ${round}`);
   }
   await store.close();
   assert.equal(store.bytes, bytes.length);
@@ -244,7 +244,7 @@ test('commit() of the same bytes under the same key keeps them', async (t) => {
   const old = await put(store, 'k', bytes);
   const next = await put(store, 'k', bytes, old);
   await store.close();
-  assertSameBytes(await get(store, next.digest, 1000), bytes, 'the payload');
+  assertSameBytes(await get(store, next), bytes, 'the payload');
   await store.remove(next);
   await store.close();
   assert.equal(existsSync(payloadPath(path, old.digest)), false);
@@ -254,14 +254,14 @@ test('a reader goes on though the payload is removed under it', async (t) => {
   const { store } = await reopen(folder(t));
   const bytes = random.bytes(5000);
   const record = await put(store, 'k', bytes);
-  const reader = await store.open(record.digest);
+  const reader = await store.open(record);
   await store.remove(record);
   await store.close();
   const into = new Uint8Array(5000);
   await reader.read(into, 0);
   await reader.close();
   assertSameBytes(into, bytes, 'the payload');
-  await assert.rejects(store.open(record.digest), { code: 'record_damaged' });
+  await assert.rejects(store.open(record), { code: 'record_damaged' });
 });
 
 test('read() gives any part, and says where a payload ends early', async (t) => {
@@ -269,7 +269,7 @@ test('read() gives any part, and says where a payload ends early', async (t) => 
   const { store } = await reopen(path);
   const bytes = random.bytes(5000);
   const record = await put(store, 'k', bytes);
-  const reader = await store.open(record.digest);
+  const reader = await store.open(record);
   const part = new Uint8Array(10);
   await reader.read(part, 4990);
   assertSameBytes(part, bytes.subarray(4990), 'the end');
@@ -344,9 +344,9 @@ test('openStore() names records whose payload is missing, short or long, and kee
   assert.deepEqual(again.store.found, [sound]);
   const told = again.store.lost.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   assert.deepEqual(told, [
-    { name: 't/long', reason: 'its payload has 1001 of 1000 bytes', digest: long.digest },
-    { name: 't/missing', reason: 'its payload is missing', digest: missing.digest },
-    { name: 't/short', reason: 'its payload has 999 of 1000 bytes', digest: short.digest },
+    { name: 't/long', reason: 'its payload has 1001 of 1000 bytes', payload: payloadName('t', long.digest) },
+    { name: 't/missing', reason: 'its payload is missing', payload: payloadName('t', missing.digest) },
+    { name: 't/short', reason: 'its payload has 999 of 1000 bytes', payload: payloadName('t', short.digest) },
   ]);
   for (const name of ['long', 'missing', 'short']) assert.match(again.lines.join('\n'), new RegExp(`lost: t/${name} `));
   assert.equal(existsSync(payloadPath(path, short.digest)), true);
@@ -364,7 +364,7 @@ test('a lost key can be written again, and is well from then on', async (t) => {
   await put(damaged, 'k', bytes);
   const well = (await reopen(path)).store;
   assert.deepEqual([well.lost, well.found], [[], [record]]);
-  assertSameBytes(await get(well, record.digest, 1000), bytes, 'the payload');
+  assertSameBytes(await get(well, record), bytes, 'the payload');
 });
 
 test('openStore() never guesses at a damaged record', async (t) => {
@@ -497,8 +497,8 @@ test('a full disk is disk_full, loses nothing, and works again when there is roo
   assert.equal(store.bytes, 100_000);
   const next = await put(store, 'k', random.bytes(100_000));
   assert.deepEqual((await reopen(path)).store.found.length, 2);
-  assert.equal((await get(store, held.digest, 100_000)).length, 100_000);
-  assert.equal((await get(store, next.digest, 100_000)).length, 100_000);
+  assert.equal((await get(store, held)).length, 100_000);
+  assert.equal((await get(store, next)).length, 100_000);
 });
 
 test('a record that the disk has no room for takes its payload with it', async (t) => {
@@ -597,4 +597,53 @@ test('openStore() finds what was committed over a random walk of puts, replaceme
     [...sizes.values()].reduce((sum, size) => sum + size, 0),
   );
   assert.equal(filesOf(join(path, 'entries')).length, sizes.size);
+});
+
+test('a payload that is distrusted or gone is replaced by the next same bytes, not taken for them', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const bytes = random.bytes(5000);
+  const first = await put(store, 'first', bytes);
+  const spoil = () => {
+    writeFileSync(payloadPath(path, first.digest), random.bytes(5000));
+    store.distrust(first);
+  };
+  for (const [key, harm] of [
+    ['distrusted', spoil],
+    ['short', () => truncateSync(payloadPath(path, first.digest), 10)],
+    ['gone', () => unlinkSync(payloadPath(path, first.digest))],
+  ] as const) {
+    harm();
+    const again = await put(store, key, bytes);
+    assertSameBytes(await get(store, again), bytes, key);
+    assertSameBytes(await get(store, first), bytes, `the first, after ${key}`);
+  }
+  assert.equal(store.bytes, 5000);
+});
+
+test('tenants share no payload, so that none can tell what another holds', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const bytes = random.bytes(100);
+  await put(store, 'k', bytes);
+  const writer = await store.begin(false);
+  await writer.write(bytes, bytes.length, 0);
+  const { deduplicated } = await writer.commit({ ...recordOf('k', bytes), tenant: 'other' }, undefined);
+  assert.equal(deduplicated, false);
+  assert.equal(filesOf(join(path, 'entries')).length, 2);
+});
+
+test('openStore() removes no payload while a record is unreadable, and does not start over one it may not read', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const record = await put(store, 'k', random.bytes(100));
+  const at = recordPath(path, 'k');
+  writeFileSync(at, '{"tenant":"t"');
+  const { store: again, lines } = await reopen(path);
+  assert.equal(again.found.length, 0);
+  assert.match(lines.join(), /the record is damaged/);
+  assert.equal(existsSync(payloadPath(path, record.digest)), true);
+  rmSync(at);
+  mkdirSync(at); // reading it fails with EISDIR, whoever tries
+  await assert.rejects(reopen(path), { code: 'EISDIR' });
 });

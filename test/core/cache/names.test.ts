@@ -1,0 +1,32 @@
+// Names: whatever came and went in between, a listing is what a sorted set would give.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createNames } from '../../../core/cache/names.ts';
+import { seeded } from '../../support/seeded.ts';
+
+test('from() lists like a sorted set over a random walk, by tenant, prefix and place', (t) => {
+  const random = seeded();
+  t.diagnostic(`SEED=${random.seed}`);
+  const names = createNames();
+  const model = { a: new Set<string>(), b: new Set<string>() };
+  for (let step = 0; step < 4000; step++) {
+    const tenant = random.pick<'a' | 'b'>(['a', 'b']);
+    const key = `${random.pick(['x/', 'y/', ''])}${random.below(60)}`;
+    if (model[tenant].has(key)) {
+      model[tenant].delete(key);
+      names.delete(tenant, key);
+    } else {
+      model[tenant].add(key);
+      names.add(tenant, key);
+    }
+    if (random.below(5) > 0) continue;
+    const prefix = random.pick(['', 'x/', 'y/', 'z/']);
+    const after = random.pick(['', 'x/3', 'y/', '~']);
+    const wanted = [...model[tenant]].filter((k) => k.startsWith(prefix) && k > after).sort();
+    assert.deepEqual([...names.from(tenant, prefix, after)], wanted);
+  }
+});
+
+test('a tenant without names lists nothing', () => {
+  assert.deepEqual([...createNames().from('nobody', '', '')], []);
+});
