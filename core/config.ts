@@ -34,7 +34,11 @@ export const coreSettings = {
     'ring',
     'how payloads reach the adapter process; ring falls back to socket',
   ),
-  GPU_DEADLINE_MS: setting(integer(100, 600_000), '30000', 'an adapter process that answers later is restarted'),
+  GPU_DEADLINE_MS: setting(
+    integer(100, 600_000),
+    '30000',
+    'an adapter process with work that answers nothing for this long is restarted',
+  ),
   CACHE_ENTRIES_MAX: setting(integer(1, 10_000_000), '1000000', 'most tensors held'),
   MASTER_KEY: setting(secret(32), '', 'base64, seals the secrets in the database; unset: DATA_DIR/master.key'),
 } as const;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { appendAudit } from '../db/audit.ts';
 import { ensureTenant, insertKey } from '../db/keys.ts';
+import { parseJson } from './contract/json.ts';
 import { seal } from './contract/seal.ts';
 import type { KeyringOptions } from './keys.ts';
 import { readOrMake } from './secrets.ts';
@@ -66,12 +67,4 @@ export function masterKey(dataDir: string, configured: Uint8Array | undefined): 
   if (configured) return configured;
   const { text } = readOrMake(join(dataDir, 'master.key'), () => randomBytes(SECRET_BYTES).toString('base64'));
   return Buffer.from(text, 'base64');
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

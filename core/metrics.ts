@@ -1,6 +1,6 @@
 // The core's metrics, in Prometheus' words. Routes and codes are the only labels that callers influence, and both come from
 // fixed lists; gauges are read from their rooms when somebody asks.
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Cache } from './cache/cache.ts';
 import type { Pieces } from './gpu/pieces.ts';
 import type { AdapterReport, Pool } from './gpu/pool.ts';
@@ -19,6 +19,7 @@ export interface CoreMetrics {
 
 export function createMetrics(): CoreMetrics {
   const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
   const requests = new Histogram({
     name: 'blatam_core_request_seconds',
     help: 'Time from the first byte of a request to the last of its answer.',
@@ -58,7 +59,7 @@ export function createMetrics(): CoreMetrics {
       return (route, status) => end({ route, status });
     },
     watch({ cache, pool, pieces }) {
-      gauge('blatam_cache_entries', 'Tensors held.', undefined, () => [['', cache.stats().entries]]);
+      gauge('blatam_cache_entries', 'Entries held.', undefined, () => [['', cache.stats().entries]]);
       gauge('blatam_cache_bytes', 'Bytes held, by where they lie.', 'tier', () => Object.entries(cache.stats().bytes));
       counter('blatam_cache_reads_total', 'Reads, by where they were answered from.', 'result', () => {
         const { hits, misses } = cache.stats();

@@ -1,11 +1,9 @@
-/**
- * The audit log: who did what to what.
- *
- * Invariant: entries are only added; the database itself refuses the rest (migrations/). Numbers grow, with gaps.
- * A number is given before its entry becomes visible: an entry added inside a long transaction can appear below
- * one that was already listed. Who follows the log therefore adds entries in statements of their own.
- * Not here: deciding what is worth an entry; secrets do not belong into `detail`.
- */
+// The audit log: who did what to what.
+//
+// Invariant: entries are only added; the database itself refuses the rest (migrations/). Numbers grow, with gaps.
+// A number is given before its entry becomes visible: an entry added inside a long transaction can appear below
+// one that was already listed. Who follows the log therefore adds entries in statements of their own.
+// Not here: deciding what is worth an entry; secrets do not belong into `detail`.
 import { asc, gt } from 'drizzle-orm';
 import type { Query } from './query.ts';
 import { audit } from './schema.ts';

@@ -1,9 +1,7 @@
-/**
- * The place that a bundled server works in, and the cluster in it: what PostgreSQL calls all its data together.
- *
- * Invariant: a cluster is made and written out beside its place, then renamed, so half a cluster never counts.
- * Not here: the server itself.
- */
+// The place that a bundled server works in, and the cluster in it: what PostgreSQL calls all its data together.
+//
+// Invariant: a cluster is made and written out beside its place, then renamed, so half a cluster never counts.
+// Not here: the server itself.
 import { randomUUID } from 'node:crypto';
 import { readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';

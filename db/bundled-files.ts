@@ -1,10 +1,8 @@
-/**
- * Where the bundled server's files lie, and that they are usable: the npm package's binaries, the libraries' symbolic
- * links that an install without scripts leaves out, and the private folder of the server's socket.
- *
- * Invariant: a folder is only used if it is a real folder that belongs to the expected user.
- * Not here: changing the permissions of a folder that was there before; deciding who the server runs as.
- */
+// Where the bundled server's files lie, and that they are usable: the npm package's binaries, the libraries' symbolic
+// links that an install without scripts leaves out, and the private folder of the server's socket.
+//
+// Invariant: a folder is only used if it is a real folder that belongs to the expected user.
+// Not here: changing the permissions of a folder that was there before; deciding who the server runs as.
 import { createHash } from 'node:crypto';
 import {
   chmodSync,

@@ -1,10 +1,8 @@
-/**
- * The server's own note of itself, `postmaster.pid`, and what to do if an earlier life left a server behind.
- *
- * Invariant: a process is signalled only while its command line says that it serves exactly our folder.
- * The note of a dead server stays: PostgreSQL removes it itself, after it has made sure that none of the dead server's
- * processes still uses the shared memory, which is what protects the data.
- */
+// The server's own note of itself, `postmaster.pid`, and what to do if an earlier life left a server behind.
+//
+// Invariant: a process is signalled only while its command line says that it serves exactly our folder.
+// The note of a dead server stays: PostgreSQL removes it itself, after it has made sure that none of the dead server's
+// processes still uses the shared memory, which is what protects the data.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,12 +1,10 @@
-/**
- * A command that cannot outlive us. A shell starts it and holds the far end of a socket pair whose near end only this
- * process has: when that closes, because we said so or because we died by whatever means, the command is interrupted
- * (PostgreSQL's fast shutdown), after 5 s told to quit (its immediate one), after 2 more killed.
- *
- * Invariant: `exited` resolves, never rejects, and within 8 s of `release()`. The kept output is bounded.
- * Not here: what is started, and what to do when it ends. If somebody kills the shell itself, `exited` resolves while
- * the command lives on; the next start finds it (bundled-leftover.ts).
- */
+// A command that cannot outlive us. A shell starts it and holds the far end of a socket pair whose near end only this
+// process has: when that closes, because we said so or because we died by whatever means, the command is interrupted
+// (PostgreSQL's fast shutdown), after 5 s told to quit (its immediate one), after 2 more killed.
+//
+// Invariant: `exited` resolves, never rejects, and within 8 s of `release()`. The kept output is bounded.
+// Not here: what is started, and what to do when it ends. If somebody kills the shell itself, `exited` resolves while
+// the command lives on; the next start finds it (bundled-leftover.ts).
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 

@@ -1,10 +1,8 @@
-/**
- * Keeps the bundled server running: when it ends without having been asked to, it is started again, sooner after a
- * long life than after a short one. The address stays the same, so a pool of connections finds the new server by itself.
- *
- * Invariant: after `stop()` no server runs and none is started. It never gives up while it is open, and says each try.
- * Not here: queries in flight when the server died. They fail, and whoever asked decides.
- */
+// Keeps the bundled server running: when it ends without having been asked to, it is started again, sooner after a
+// long life than after a short one. The address stays the same, so a pool of connections finds the new server by itself.
+//
+// Invariant: after `stop()` no server runs and none is started. It never gives up while it is open, and says each try.
+// Not here: queries in flight when the server died. They fail, and whoever asked decides.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BundledAddress, type BundledOptions, type BundledServer, startBundled } from './bundled.ts';
 

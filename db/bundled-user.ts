@@ -1,14 +1,12 @@
-/**
- * Who the bundled server runs as. PostgreSQL refuses to be root: where we are, it becomes the user that its data
- * belongs to, or `nobody`; else it is the user that we are.
- *
- * Below a private folder (a checkout in root's home) that user could not walk to its own files. Then it is lent the
- * one capability for that, by setpriv. `no_setuid_fixup` is needed with it: PostgreSQL looks for its programs by
- * access(2), which otherwise ignores the capabilities of everybody but root.
- *
- * Not here: changing a folder's permissions or owner. Access lists (ACLs) are not read; they only make us use setpriv
- * where it would not have been necessary.
- */
+// Who the bundled server runs as. PostgreSQL refuses to be root: where we are, it becomes the user that its data
+// belongs to, or `nobody`; else it is the user that we are.
+//
+// Below a private folder (a checkout in root's home) that user could not walk to its own files. Then it is lent the
+// one capability for that, by setpriv. `no_setuid_fixup` is needed with it: PostgreSQL looks for its programs by
+// access(2), which otherwise ignores the capabilities of everybody but root.
+//
+// Not here: changing a folder's permissions or owner. Access lists (ACLs) are not read; they only make us use setpriv
+// where it would not have been necessary.
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Owner } from './bundled-files.ts';

@@ -1,13 +1,11 @@
-/**
- * The bundled PostgreSQL: a real server, from the npm package's binaries, for one data folder.
- *
- * Its data lies in `${dataDir}/postgres`. It listens on a Unix socket alone, in a folder that only its user can enter;
- * that is why nobody is asked for a password. It starts as root and not, with or without the package's install
- * scripts, whatever the system's locale is, and it ends when this process does, however that happens.
- *
- * Invariant: a cluster either is complete or is not at its place; at most one server runs on it.
- * Not here: starting it again when it dies (bundled-restart.ts), connections, tables. Not for Windows or musl.
- */
+// The bundled PostgreSQL: a real server, from the npm package's binaries, for one data folder.
+//
+// Its data lies in `${dataDir}/postgres`. It listens on a Unix socket alone, in a folder that only its user can enter;
+// that is why nobody is asked for a password. It starts as root and not, with or without the package's install
+// scripts, whatever the system's locale is, and it ends when this process does, however that happens.
+//
+// Invariant: a cluster either is complete or is not at its place; at most one server runs on it.
+// Not here: starting it again when it dies (bundled-restart.ts), connections, tables. Not for Windows or musl.
 import { existsSync, mkdirSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

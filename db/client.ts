@@ -1,11 +1,9 @@
-/**
- * The database, whichever it is: without a url the bundled server is started, with one the server there is used, and
- * nothing else differs. It is open when it answers and its tables are up to date.
- *
- * Invariant: opening and closing end in bounded time, and an error names the server but never the password. If the
- * bundled server dies it is started again; queries in flight fail, later ones work.
- * Not here: what is asked (keys.ts, audit.ts); retries.
- */
+// The database, whichever it is: without a url the bundled server is started, with one the server there is used, and
+// nothing else differs. It is open when it answers and its tables are up to date.
+//
+// Invariant: opening and closing end in bounded time, and an error names the server but never the password. If the
+// bundled server dies it is started again; queries in flight fail, later ones work.
+// Not here: what is asked (keys.ts, audit.ts); retries.
 import { drizzle } from 'drizzle-orm/postgres-js';
 import { type KeptServer, keepBundled } from './bundled-restart.ts';
 import { connectBundled, connectOutside, type Pool } from './connect.ts';

@@ -1,10 +1,8 @@
-/**
- * From an address to a pool of connections, with a limit on everything that can be waited for.
- *
- * Invariant: no error of this file, and nothing it returns to be shown, holds the password; that is why a url that
- * cannot be read safely is refused without being quoted.
- * Not here: connecting. The pool connects on its first query.
- */
+// From an address to a pool of connections, with a limit on everything that can be waited for.
+//
+// Invariant: no error of this file, and nothing it returns to be shown, holds the password; that is why a url that
+// cannot be read safely is refused without being quoted.
+// Not here: connecting. The pool connects on its first query.
 import postgres, { type Options, type Sql } from 'postgres';
 import type { BundledAddress } from './bundled.ts';
 

@@ -1,10 +1,8 @@
-/**
- * One process per data folder. The lock is a listening socket, so the system itself lets go of it when we die, by
- * whatever means; nothing stale has to be judged on Linux, where it has a name outside the file system.
- *
- * It is named after the folder's identity, not its path. It does not see a process in another container (another
- * network namespace) or on another machine: a folder shared like that needs a server of its own and DATABASE_URL.
- */
+// One process per data folder. The lock is a listening socket, so the system itself lets go of it when we die, by
+// whatever means; nothing stale has to be judged on Linux, where it has a name outside the file system.
+//
+// It is named after the folder's identity, not its path. It does not see a process in another container (another
+// network namespace) or on another machine: a folder shared like that needs a server of its own and DATABASE_URL.
 import { rmSync, statSync } from 'node:fs';
 import { connect, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';

@@ -1,9 +1,7 @@
-/**
- * Tenants and the keys they sign with.
- *
- * Invariant: a key that is revoked or expired, by the database's clock, is not found. Secrets pass through sealed.
- * Not here: making, sealing and caching keys.
- */
+// Tenants and the keys they sign with.
+//
+// Invariant: a key that is revoked or expired, by the database's clock, is not found. Secrets pass through sealed.
+// Not here: making, sealing and caching keys.
 import { and, eq, gt, isNull, or, sql } from 'drizzle-orm';
 import { databaseCause, type Query } from './query.ts';
 import { keys, tenants } from './schema.ts';

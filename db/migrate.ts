@@ -1,11 +1,9 @@
-/**
- * Brings the tables to what this version of the program expects, before anything else uses them.
- *
- * Every node does this when it starts; an advisory lock lets the first one work and the others find it done. Lock and
- * migrations are one transaction: a node that dies half-way leaves no lock and no half-made tables, a lost connection
- * cannot lose the lock alone, and poolers that hand out a connection per transaction are no trouble. So a migration
- * cannot hold what refuses transactions (CREATE INDEX CONCURRENTLY). Not here: going back to an older version.
- */
+// Brings the tables to what this version of the program expects, before anything else uses them.
+//
+// Every node does this when it starts; an advisory lock lets the first one work and the others find it done. Lock and
+// migrations are one transaction: a node that dies half-way leaves no lock and no half-made tables, a lost connection
+// cannot lose the lock alone, and poolers that hand out a connection per transaction are no trouble. So a migration
+// cannot hold what refuses transactions (CREATE INDEX CONCURRENTLY). Not here: going back to an older version.
 import { fileURLToPath } from 'node:url';
 import { drizzle } from 'drizzle-orm/postgres-js';
 import { migrate } from 'drizzle-orm/postgres-js/migrator';

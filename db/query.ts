@@ -1,8 +1,6 @@
-/**
- * What the files of queries by subject share: the type of what they query through, and how they fail.
- *
- * Not here: connections; a `Query` is a pool or a transaction, and the functions cannot tell.
- */
+// What the files of queries by subject share: the type of what they query through, and how they fail.
+//
+// Not here: connections; a `Query` is a pool or a transaction, and the functions cannot tell.
 import { DrizzleQueryError } from 'drizzle-orm/errors';
 import type { PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import type * as schema from './schema.ts';

@@ -1,10 +1,8 @@
-/**
- * The tables, as drizzle sees them; `npm run db:generate` turns a change here into a file below migrations/.
- *
- * Invariant: `audit` is append-only. A trigger refuses everything else, and because drizzle has no words for triggers it
- * stands in a migration of its own. `audit.tenant` refers to no row: the record outlives what it speaks of.
- * Not here: what a sealed secret is. It is opaque bytes, sealed and opened by whoever holds the master key.
- */
+// The tables, as drizzle sees them; `npm run db:generate` turns a change here into a file below migrations/.
+//
+// Invariant: `audit` is append-only. A trigger refuses everything else, and because drizzle has no words for triggers it
+// stands in a migration of its own. `audit.tenant` refers to no row: the record outlives what it speaks of.
+// Not here: what a sealed secret is. It is opaque bytes, sealed and opened by whoever holds the master key.
 import { sql } from 'drizzle-orm';
 import { bigint, customType, index, jsonb, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
 

@@ -3,6 +3,7 @@
 // for itself and may only ask for keys, which travel sealed. Pure: runs on every runtime.
 import { z } from 'zod';
 import { fromBase64, toBase64 } from './crypto.ts';
+import { parseJson } from './json.ts';
 import { problem } from './problems.ts';
 import { seal, unseal } from './seal.ts';
 import type { Caller, Key } from './signatures.ts';
@@ -49,10 +50,4 @@ export async function unsealKey(internalSecret: Uint8Array, keyid: string, seale
   return { ...caller, secret: fromBase64(secret) ?? new Uint8Array(0) };
 }
 
-function parse(bytes: Uint8Array | undefined): unknown {
-  try {
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    return undefined;
-  }
-}
+const parse = (bytes: Uint8Array | undefined): unknown => parseJson(new TextDecoder().decode(bytes));

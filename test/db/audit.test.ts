@@ -1,4 +1,4 @@
-/** The audit log, against the real server: it keeps what it is given and refuses everything but more. */
+// The audit log, against the real server: it keeps what it is given and refuses everything but more.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { eq, sql } from 'drizzle-orm';

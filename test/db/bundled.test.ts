@@ -1,4 +1,4 @@
-/** Starting and stopping the bundled server, and what it says when it cannot. */
+// Starting and stopping the bundled server, and what it says when it cannot.
 import assert from 'node:assert/strict';
 import {
   cpSync,

@@ -1,4 +1,4 @@
-/** Opening a database that is not ours to start, and what is said when it cannot be opened. */
+// Opening a database that is not ours to start, and what is said when it cannot be opened.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';

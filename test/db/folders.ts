@@ -1,8 +1,6 @@
-/**
- * Folders for the tests of the database, each gone when its test is over.
- *
- * The server's user can pass through them unless a test asks for a private one: that is another way to start.
- */
+// Folders for the tests of the database, each gone when its test is over.
+//
+// The server's user can pass through them unless a test asks for a private one: that is another way to start.
 import { chmodSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

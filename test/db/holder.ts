@@ -1,6 +1,4 @@
-/**
- * A program that opens the database below the folder it is given, adds one audit entry, says so and stays, to be killed.
- */
+// A program that opens the database below the folder it is given, adds one audit entry, says so and stays, to be killed.
 import { appendAudit } from '../../db/audit.ts';
 import { openDatabase } from '../../db/client.ts';
 

@@ -1,4 +1,4 @@
-/** Tenants and keys, against the real server. */
+// Tenants and keys, against the real server.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { eq } from 'drizzle-orm';

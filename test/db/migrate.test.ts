@@ -1,4 +1,4 @@
-/** Migrations: applied once whoever races, never waited for without end, and in step with the schema. */
+// Migrations: applied once whoever races, never waited for without end, and in step with the schema.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';

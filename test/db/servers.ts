@@ -1,6 +1,4 @@
-/**
- * What the tests want to know of a server's processes, and waiting until something is so.
- */
+// What the tests want to know of a server's processes, and waiting until something is so.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** What remains when a process dies without a word: ours, the server's, the guard's. Nothing may be lost or left over. */
+// What remains when a process dies without a word: ours, the server's, the guard's. Nothing may be lost or left over.
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,0 +1,10 @@
+// JSON that may not be JSON. Pure.
+
+/** The value, or undefined where the text is none. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
