@@ -852,3 +852,38 @@ test('damaged bytes on disk are never a whole answer, and the same bytes put aga
     await engine.assertIdle();
   }
 });
+
+test('a body that announces much and brings little evicts only for what it brought', async (t) => {
+  const engine = await startEngine(t);
+  const fleeting = fileOf(8 * PIECE_BYTES);
+  engine.leavePages((14 * PIECE_BYTES) / PAGE_BYTES);
+  await engine.put('fleeting', fleeting, { durability: 'none' });
+  const promised = fileOf(12 * PIECE_BYTES);
+  async function* cut(): AsyncGenerator<Uint8Array, void, void> {
+    yield* bodyOf(promised.subarray(0, 3 * PIECE_BYTES));
+    throw new Error('the caller left');
+  }
+  const body = { chunks: cut(), length: promised.length };
+  await assert.rejects(engine.put('promised', promised, { durability: 'none', body }), /the caller left/);
+  await assertHolds(engine, 'fleeting', fleeting);
+  assert.equal(engine.cache.stats().evictions, 0);
+  await engine.put('promised', promised, { durability: 'none' });
+  assert.equal(await engine.get('fleeting'), undefined, 'a whole body does evict');
+  await assertHolds(engine, 'promised', promised);
+  await engine.assertIdle();
+});
+
+test('expired entries leave the disk a few at a time, and writers get through meanwhile', async (t) => {
+  const engine = await startEngine(t);
+  for (let i = 0; i < 300; i++) await engine.put(`short/${i}`, fileOf(10), { ttlSeconds: 1 });
+  await engine.put('lasting', fileOf(10));
+  engine.clock.now += 2000;
+  assert.deepEqual(
+    engine.all().map(({ key }) => key),
+    ['lasting'],
+  );
+  await until(() => engine.cache.stats().expired === 300, 'all are gone', 20_000);
+  assert.equal(engine.cache.stats().entries, 1);
+  await engine.put('after', fileOf(10));
+  await engine.assertIdle();
+});
