@@ -10,17 +10,17 @@ const RATE_MIN = 16 << 10;
 const WINDOW_MS = 30_000;
 
 /** The request's body: what the edge has read already, else the socket's chunks. */
-export function requestBody(incoming: IncomingMessage, read: Uint8Array | undefined): Body {
+export function requestBody(incoming: IncomingMessage, read: Uint8Array | undefined, windowMs = WINDOW_MS): Body {
   if (read) return { chunks: once(read), length: read.length };
   const announced = incoming.headers['content-length'];
-  return { chunks: chunksOf(incoming), length: announced === undefined ? undefined : Number(announced) };
+  return { chunks: chunksOf(incoming, windowMs), length: announced === undefined ? undefined : Number(announced) };
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
   if (bytes.length > 0) yield bytes;
 }
 
-async function* chunksOf(incoming: IncomingMessage): AsyncGenerator<Uint8Array, void, void> {
+async function* chunksOf(incoming: IncomingMessage, windowMs: number): AsyncGenerator<Uint8Array, void, void> {
   let received = 0;
   /** Since when we hold a chunk, and how long we did so before in this window: time that is not the caller's. */
   let since = 0;
@@ -28,11 +28,11 @@ async function* chunksOf(incoming: IncomingMessage): AsyncGenerator<Uint8Array, 
   const watch = setInterval(() => {
     const now = performance.now();
     if (since > 0) ours += now - since;
-    if (received < (RATE_MIN / 1000) * (WINDOW_MS - ours)) incoming.destroy(new Error('the body comes too slowly'));
+    if (received < (RATE_MIN / 1000) * (windowMs - ours)) incoming.destroy(new Error('the body comes too slowly'));
     received = 0;
     ours = 0;
     if (since > 0) since = now;
-  }, WINDOW_MS);
+  }, windowMs);
   try {
     // Not destroyed when we stop early: the refusal still has to travel back over the same socket.
     for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
@@ -75,6 +75,7 @@ export async function sendPieces(
   outgoing: ServerResponse,
   headers: Record<string, string | number>,
   pieces: AsyncGenerator<Drained, void, void>,
+  windowMs = WINDOW_MS,
 ): Promise<void> {
   let next = await pieces.next();
   outgoing.writeHead(200, headers);
@@ -82,7 +83,7 @@ export async function sendPieces(
     while (!next.done) {
       const { piece, length } = next.value;
       try {
-        await write(outgoing, piece.bytes.subarray(0, length));
+        await write(outgoing, piece.bytes.subarray(0, length), windowMs);
       } finally {
         piece.release();
       }
@@ -96,11 +97,11 @@ export async function sendPieces(
   }
 }
 
-function write(outgoing: ServerResponse, bytes: Uint8Array): Promise<void> {
+function write(outgoing: ServerResponse, bytes: Uint8Array, windowMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
     if (outgoing.destroyed) return reject(new Error('the caller left'));
     const gone = () => settle(new Error('the caller left'));
-    const timer = setTimeout(() => outgoing.destroy(), WINDOW_MS + (1000 * bytes.length) / RATE_MIN);
+    const timer = setTimeout(() => outgoing.destroy(), windowMs + (1000 * bytes.length) / RATE_MIN);
     const settle = (error: Error | null | undefined) => {
       clearTimeout(timer);
       outgoing.off('close', gone);
