@@ -4,15 +4,14 @@
 // one from the shared piece into Dawn's staging (write), one out of the mapped staging buffer (read).
 // It ends when the socket closes (the core is gone) and when the device is lost (the core starts a fresh process).
 import { Socket } from 'node:net';
-import { constants } from 'node:os';
 import { BINDING_BYTES, type Run } from './arena.ts';
 import { type DeviceHello, type DeviceSettings, EXIT_LOST, EXIT_NO_ADAPTER } from './device-words.ts';
 import { createFrameReader, decodeTransfer, encodeHead, encodeJson, type Head, INLINE, Op } from './frames.ts';
 import { mapDescriptor } from './memory.ts';
+import { adapterName, isSoftware, openAdapter } from './open-adapter.ts';
 import { hurry, paceGpuPolling } from './pace.ts';
 import { PIECE_BYTES } from './pieces.ts';
 
-const RTLD_NODELETE = 0x1000;
 const STAGING_BUFFERS = 4;
 /** writeBuffer's staging memory comes back only while the device ticks: never more than this unfinished. */
 const UNFLUSHED_MAX = 16 << 20;
@@ -21,15 +20,7 @@ const settings = JSON.parse(process.argv[2] ?? '{}') as DeviceSettings;
 // Ctrl-C reaches every process of the terminal; the core finishes its work first, and then closes the socket.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
 paceGpuPolling();
-if (settings.loader) holdLibrary(settings.loader);
-
-const { create, globals } = await import('webgpu');
-Object.assign(globalThis, globals);
-// Collected, it would take the device down with a crash: it lives where nothing is collected.
-const gpu = create([]);
-Object.assign(globalThis, { gpu });
-
-const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+const adapter = await openAdapter({ loader: settings.loader });
 if (!adapter) process.exit(EXIT_NO_ADAPTER);
 const device = await adapter.requestDevice({
   requiredLimits: {
@@ -52,16 +43,6 @@ const staging = await Promise.all(Array.from({ length: STAGING_BUFFERS }, create
 const shared = settings.pieces > 0 ? await mapDescriptor(4, settings.pieces * PIECE_BYTES) : new Uint8Array(0);
 
 const socket = new Socket({ fd: 3, readable: true, writable: true });
-
-/** Loaded now and never unloaded: the loader that Dawn finds by its plain name when it looks for Vulkan. */
-function holdLibrary(path: string): void {
-  try {
-    process.dlopen({ exports: {} }, path, constants.dlopen.RTLD_NOW | RTLD_NODELETE);
-  } catch (error) {
-    // It is no Node module, and says so once it is loaded. Anything else is a real failure.
-    if (!String(error).includes('did not self-register')) process.stderr.write(`${String(error)}\n`);
-  }
-}
 
 async function allocateBindings(count: number): Promise<GPUBuffer[]> {
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
@@ -112,15 +93,12 @@ function greeting(): DeviceHello {
     const value = limits[name as keyof GPUSupportedLimits];
     if (typeof value === 'number') numbers[name] = value;
   }
-  const software =
-    info.isFallbackAdapter ||
-    /swiftshader|llvmpipe|lavapipe|warp/i.test(`${info.architecture} ${info.description} ${info.device}`);
   return {
-    name: ([info.device, info.description].find((s) => s.length > 0) ?? 'unnamed').replace(/\W+$/, ''),
+    name: adapterName(adapter as GPUAdapter),
     vendor: info.vendor,
     architecture: info.architecture,
     backend: process.platform === 'darwin' ? 'metal' : process.platform === 'win32' ? 'd3d12' : 'vulkan',
-    software,
+    software: isSoftware(adapter as GPUAdapter),
     features: [...features].sort(),
     limits: numbers,
     bindings: bindings.length,

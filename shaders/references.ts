@@ -1,0 +1,178 @@
+// What each kernel must give, computed plainly. For tests and benchmarks: nothing that serves imports this. Sums are in
+// f64, so that a kernel's error is its own; what has to be the same bits (pack, unpack, checksum) is in integers.
+import { CHECKSUM_UNITS, FORMAT, OPERATION } from './catalogue.ts';
+import { type ChecksumStep, checksumSteps } from './steps.ts';
+
+// ---- sixteen bits
+
+const isNaN32 = (bits: number): boolean => (bits & 0x7fff_ffff) > 0x7f80_0000;
+
+/** A mantissa and what is cut off it, to nearest, ties to even. */
+function roundedShift(value: number, places: number): number {
+  const below = value % 2 ** places;
+  const kept = Math.floor(value / 2 ** places);
+  const half = 2 ** (places - 1);
+  return below > half || (below === half && kept % 2 === 1) ? kept + 1 : kept;
+}
+
+/** The bits of an f32 as those of the nearest f16. */
+export function packF16(bits: number): number {
+  const sign = (bits >>> 16) & 0x8000;
+  const size = bits & 0x7fff_ffff;
+  if (isNaN32(bits)) return sign | 0x7e00 | ((size >>> 13) & 0x3ff);
+  const exponent = size >>> 23;
+  if (exponent >= 143) return sign | 0x7c00;
+  const mantissa = (size & 0x7f_ffff) + (exponent > 0 ? 0x80_0000 : 0);
+  if (exponent >= 113) return sign | (roundedShift(mantissa, 13) + (exponent - 113) * 0x400);
+  return sign | roundedShift(mantissa, 126 - Math.max(exponent, 1));
+}
+
+/** The bits of an f32 as those of the nearest bf16. */
+export function packBf16(bits: number): number {
+  if (isNaN32(bits)) return ((bits >>> 16) | 0x40) & 0xffff;
+  return roundedShift(bits >>> 0, 16) & 0xffff;
+}
+
+export function unpackF16(bits: number): number {
+  const sign = (bits & 0x8000) << 16;
+  const exponent = (bits >>> 10) & 0x1f;
+  let mantissa = bits & 0x3ff;
+  if (exponent === 31) return (sign | 0x7f80_0000 | (mantissa << 13)) >>> 0;
+  if (exponent > 0) return (sign | ((exponent + 112) << 23) | (mantissa << 13)) >>> 0;
+  if (mantissa === 0) return sign >>> 0;
+  let power = 113;
+  for (; mantissa < 0x400; power--) mantissa *= 2;
+  return (sign | (power << 23) | ((mantissa & 0x3ff) << 13)) >>> 0;
+}
+
+export const unpackBf16 = (bits: number): number => (bits << 16) >>> 0;
+
+export function pack(source: Uint32Array, format: number): Uint16Array {
+  return Uint16Array.from(source, format === FORMAT.f16 ? packF16 : packBf16);
+}
+
+export function unpack(source: Uint16Array, format: number): Uint32Array {
+  return Uint32Array.from(source, format === FORMAT.f16 ? unpackF16 : unpackBf16);
+}
+
+// ---- checksum
+
+type State = Uint32Array;
+const SPREAD = [0x9e37_79b1, 0x85eb_ca77, 0xc2b2_ae3d, 0x27d4_eb2f];
+const TURN = [0x1656_67b1, 0xd3a2_646d, 0xfd70_46c5, 0xb55a_4f09];
+const PLACES = [13, 15, 17, 19];
+
+function mix(s: State, units: Uint32Array, at: number): void {
+  for (let i = 0; i < 4; i++) {
+    const x = (s[i] ?? 0) ^ Math.imul(units[at + i] ?? 0, SPREAD[i] ?? 0);
+    const places = PLACES[i] ?? 0;
+    s[i] = Math.imul((x << places) | (x >>> (32 - places)), TURN[i] ?? 0);
+  }
+  const [x = 0, y = 0, z = 0, w = 0] = s;
+  s[0] = x + y;
+  s[2] = z + w;
+  s[1] = y + (s[2] ?? 0);
+  s[3] = w + (s[0] ?? 0);
+}
+
+function shiftInto(s: State, places: number): void {
+  for (let i = 0; i < 4; i++) s[i] = (s[i] ?? 0) ^ ((s[i] ?? 0) >>> places);
+}
+
+/** What one level makes of its source. */
+export function checksumLevel(source: Uint8Array, { bytes, streams, lanes, level }: ChecksumStep): Uint32Array {
+  const count = Math.ceil(bytes / 16);
+  const units = new Uint32Array(count * 4);
+  new Uint8Array(units.buffer).set(source);
+  const digests = new Uint32Array(streams * 4);
+  for (let stream = 0; stream < streams; stream++) {
+    const state = Uint32Array.from(SPREAD);
+    mix(state, Uint32Array.of(stream, level, bytes, 0), 0);
+    const first = Math.floor(stream / lanes) * lanes * CHECKSUM_UNITS + (stream % lanes);
+    const end = Math.min(count, first + lanes * CHECKSUM_UNITS);
+    for (let at = first; at < end; at += lanes) mix(state, units, at * 4);
+    for (let round = 0; round < 3; round++) {
+      shiftInto(state, 15);
+      mix(state, Uint32Array.of(round, round, round, round), 0);
+      shiftInto(state, 13);
+    }
+    digests.set(state, stream * 4);
+  }
+  return digests;
+}
+
+/** 16 bytes of any number of bytes: the same on every machine, for finding equals and faults. Not against an enemy. */
+export function checksum(source: Uint8Array): Uint32Array {
+  let level: Uint8Array = source;
+  for (const step of checksumSteps(source.length)) level = new Uint8Array(checksumLevel(level, step).buffer);
+  return new Uint32Array(level.buffer, 0, 4);
+}
+
+// ---- floats
+
+export type Numbers = ArrayLike<number>;
+
+/** By definition, not by butterflies: the sign of a place is the parity of the bits that row and column share. */
+export function hadamard(source: Numbers, block: number): Float64Array {
+  const result = new Float64Array(source.length);
+  for (let first = 0; first < source.length; first += block)
+    for (let row = 0; row < block; row++) {
+      let sum = 0;
+      for (let column = 0; column < block; column++) {
+        const value = source[first + column] ?? 0;
+        sum += parity(row & column) ? -value : value;
+      }
+      result[first + row] = sum / Math.sqrt(block);
+    }
+  return result;
+}
+
+function parity(bits: number): boolean {
+  let odd = false;
+  for (let left = bits; left > 0; left &= left - 1) odd = !odd;
+  return odd;
+}
+
+export function reduce(source: Numbers, span: number, operation: number): Float64Array {
+  const result = new Float64Array(Math.ceil(source.length / span));
+  for (let row = 0; row < result.length; row++) {
+    const own = Array.from(
+      { length: Math.min(span, source.length - row * span) },
+      (_, i) => source[row * span + i] ?? 0,
+    );
+    if (operation === OPERATION.max) result[row] = own.reduce((a, b) => Math.max(a, b));
+    else if (operation === OPERATION.min) result[row] = own.reduce((a, b) => Math.min(a, b));
+    else result[row] = own.reduce((a, b) => a + (operation === OPERATION.sumOfSquares ? b * b : b), 0);
+  }
+  return result;
+}
+
+/** How large what is added up is, segment by segment: what the error of a sum is measured by. */
+export function sumsOfSizes(source: Numbers, span: number): Float64Array {
+  const sums = new Float64Array(Math.ceil(source.length / span));
+  for (let i = 0; i < source.length; i++) {
+    const row = Math.floor(i / span);
+    sums[row] = (sums[row] ?? 0) + Math.abs(source[i] ?? 0);
+  }
+  return sums;
+}
+
+export interface MatrixShape {
+  readonly rows: number;
+  readonly inner: number;
+  readonly columns: number;
+}
+
+/** Only some rows, where all would take long. */
+export function matmul(left: Numbers, right: Numbers, shape: MatrixShape, rows?: readonly number[]): Float64Array {
+  const { inner, columns } = shape;
+  const wanted = rows ?? Array.from({ length: shape.rows }, (_, row) => row);
+  const result = new Float64Array(wanted.length * columns);
+  for (const [at, row] of wanted.entries())
+    for (let k = 0; k < inner; k++) {
+      const a = left[row * inner + k] ?? 0;
+      for (let column = 0; column < columns; column++)
+        result[at * columns + column] = (result[at * columns + column] ?? 0) + a * (right[k * columns + column] ?? 0);
+    }
+  return result;
+}

@@ -1,0 +1,49 @@
+// The adapters that kernels are tested on, one to a process: SwiftShader from npm always, lavapipe where the system has one
+// that Dawn takes (Mesa 23 or newer). Says why there is none, rather than passing over it.
+import { readdirSync } from 'node:fs';
+import { candidate } from '../../core/gpu/adapters.ts';
+import { openKernels } from '../../core/gpu/kernels.ts';
+import {
+  type AdapterCapabilities,
+  type AdapterOptions,
+  adapterName,
+  capabilitiesOf,
+  openAdapter,
+  requestKernelDevice,
+} from '../../core/gpu/open-adapter.ts';
+import { folder } from '../support/folders.ts';
+import { createWorkbench } from './workbench.ts';
+
+const MANIFESTS = '/usr/share/vulkan/icd.d';
+
+export type Source = 'swiftshader' | 'lavapipe';
+
+function lavapipeManifest(): string | undefined {
+  try {
+    const found = readdirSync(MANIFESTS).find((name) => name.startsWith('lvp_icd'));
+    return found && `${MANIFESTS}/${found}`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A fresh adapter and device of this source; a string says why there is none. */
+export async function openSource(source: Source, options: AdapterOptions = {}) {
+  const manifest = source === 'lavapipe' ? lavapipeManifest() : source;
+  if (manifest === undefined) return `no lvp_icd*.json in ${MANIFESTS}`;
+  const { environment, loader } = candidate(manifest, folder());
+  Object.assign(process.env, environment);
+  const adapter = await openAdapter({ ...options, loader });
+  if (!adapter) return 'Dawn takes no adapter of it; Mesa has to be 23 or newer';
+  const device = await requestKernelDevice(adapter);
+  const errors: string[] = [];
+  device.onuncapturederror = ({ error }) => errors.push(error.message);
+  return { name: adapterName(adapter), device, capabilities: capabilitiesOf(adapter, device), errors };
+}
+
+export type Opened = Exclude<Awaited<ReturnType<typeof openSource>>, string>;
+
+export function workOn({ device, capabilities }: Opened, changed: Partial<AdapterCapabilities> = {}) {
+  const kernels = openKernels(device, { ...capabilities, ...changed });
+  return { kernels, bench: createWorkbench(device) };
+}
