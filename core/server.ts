@@ -115,13 +115,13 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     if (c.req.method === 'HEAD') {
       const entry = cache.peek(caller.tenant, key);
       if (!entry) throw unknownTensor(key);
-      return c.body(null, 200, headersOf(entry, entry.tier));
+      const headers = headersOf(entry, entry.tier);
+      return isKnown(c, headers.etag) ? notModified(c, headers.etag) : c.body(null, 200, headers);
     }
     const found = cache.get(caller.tenant, key);
     if (!found) throw unknownTensor(key);
     const headers = headersOf(found.entry, found.source);
-    if (matches(c.req.header('if-none-match'), headers.etag)) return c.body(null, 304, { etag: headers.etag });
-    return sendTensor(c, found, headers);
+    return isKnown(c, headers.etag) ? notModified(c, headers.etag) : sendTensor(c, found, headers);
   });
   app.delete('/v1/tensors/:key{.+}', async (c) => {
     const caller = allow(c, 'tensors:write', 'delete');
@@ -195,9 +195,13 @@ function headersOf(entry: TensorEntry, source: string) {
   };
 }
 
-/** If-None-Match: a list of tags, weak ones included, or `*`. */
-const matches = (field: string | undefined, etag: string): boolean =>
-  field?.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag || tag.trim() === '*') ?? false;
+/** Whether If-None-Match names it: a list of tags, weak ones included, or `*`. */
+function isKnown(c: C, etag: string): boolean {
+  const tags = c.req.header('if-none-match')?.split(',') ?? [];
+  return tags.some((tag) => [etag, '*'].includes(tag.trim().replace(/^W\//, '')));
+}
+
+const notModified = (c: C, etag: string) => c.body(null, 304, { etag });
 
 async function sendTensor(c: C, found: Found, headers: Record<string, string>): Promise<Response> {
   const { outgoing } = c.env;
