@@ -8,6 +8,9 @@ import type { AdapterReport, Pool } from './gpu/pool.ts';
 const SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const METHODS = new Set(['GET', 'HEAD', 'PUT', 'POST', 'DELETE']);
 
+/** Gauges that prom-client calls totals; each has the same by type beside it. */
+const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
+
 export interface CoreMetrics {
   readonly contentType: string;
   /** Starts the clock of a request; call the result with its route and status. */
@@ -20,6 +23,7 @@ export interface CoreMetrics {
 export function createMetrics(): CoreMetrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
+  for (const name of MISNAMED) registry.removeSingleMetric(name);
   const requests = new Histogram({
     name: 'blatam_core_request_seconds',
     help: 'Time from the first byte of a request to the last of its answer.',
