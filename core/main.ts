@@ -1,6 +1,6 @@
 // `npm start`: builds everything top-down, closes it in reverse. One process with two listeners, the edge's and the core's;
 // with CORE_URLS only the edge, before cores elsewhere.
-import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { openDatabase } from '../db/client.ts';
 import { lockFolder } from '../db/folder-lock.ts';
@@ -68,7 +68,9 @@ async function startCore(config: CoreConfig) {
   makeFolder(dataDir);
   const lock = await lockFolder(dataDir, 'core');
   opened.push({ name: 'lock', close: lock.release });
-  writeFileSync(join(dataDir, 'core.pid'), `${process.pid}\n`);
+  const pidFile = join(dataDir, 'core.pid');
+  writeFileSync(pidFile, `${process.pid}\n`);
+  opened.push({ name: 'pid file', close: async () => rmSync(pidFile, { force: true }) });
 
   const pieces = await openPieces({ count: config.GPU_PIECES, shared: config.GPU_TRANSPORT === 'ring' });
   let forgetLost = () => {};

@@ -146,8 +146,10 @@ export function openCache(options: CacheOptions): Cache {
           'digest_mismatch',
           'The body is not the one that was signed: its sha-256 differs from content-digest.',
         );
-      if (overflowed) lease?.release();
-      if (overflowed) lease = undefined;
+      if (overflowed) {
+        lease?.release();
+        lease = undefined;
+      }
       const entry = newEntry(recordOf(o, poured.layout, poured.digest, now()), lease, false);
       return await keys.run(entry.id, () => settle(entry, writer, o.durability));
     } catch (error) {

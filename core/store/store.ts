@@ -143,7 +143,9 @@ export async function openStore(folder: string, log: (line: string) => void): Pr
       try {
         return reader(record.digest, await open(paths.payload(nameOf(record)), 'r'));
       } catch (cause) {
-        throw problem('record_damaged', `The payload ${record.digest} cannot be opened.`, {}, { cause });
+        // Only a file that is not there is damage: too many open files, say, are no fault of the payload's.
+        const code = (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'record_damaged' : 'disk_failed';
+        throw problem(code, `The payload ${record.digest} cannot be opened.`, {}, { cause });
       }
     },
     distrust(record) {

@@ -72,9 +72,11 @@ test('the first start makes a key file that only its owner reads, later starts k
   );
   await first.kill('SIGTERM');
   assert.deepEqual(await first.exited, { code: 0, signal: null });
+  assert.equal(existsSync(join(first.dataDir, 'core.pid')), false, 'the pid is nobody now');
 
   const second = await startBlatam({ dataDir: first.dataDir });
   assert.equal(readFileSync(path, 'utf8'), text);
+  assert.equal(readFileSync(join(second.dataDir, 'core.pid'), 'utf8'), `${second.pid}\n`);
   const got = await call(adminKey(second.dataDir), 'GET', `${second.edge}/v1/tensors/kept`);
   assert.deepEqual(new Uint8Array(await got.arrayBuffer()), file);
   await second.stop();

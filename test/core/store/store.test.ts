@@ -647,3 +647,17 @@ test('openStore() removes no payload while a record is unreadable, and does not 
   mkdirSync(at); // reading it fails with EISDIR, whoever tries
   await assert.rejects(reopen(path), { code: 'EISDIR' });
 });
+
+test('open() says record_damaged where the payload is gone, and disk_failed where it only cannot be opened', async (t) => {
+  const path = folder(t);
+  const { store } = await reopen(path);
+  const record = await put(store, 'k', random.bytes(100));
+  const at = join(path, 'entries', record.digest.slice(0, 2));
+  renameSync(at, `${at}.away`);
+  writeFileSync(at, ''); // a file where the folder was: ENOTDIR
+  await assert.rejects(store.open(record), { code: 'disk_failed' });
+  rmSync(at);
+  renameSync(`${at}.away`, at);
+  unlinkSync(payloadPath(path, record.digest));
+  await assert.rejects(store.open(record), { code: 'record_damaged' });
+});
