@@ -1,14 +1,22 @@
 // The core's settings. `npm start -- --help` prints them.
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { parseAdapter } from './contract/adapter-choice.ts';
 import { choice, type Environment, integer, list, readSettings, secret, setting, text } from './contract/settings.ts';
 import { sharedSettings } from './contract/shared-settings.ts';
 
-const isAdapter = (entry: string): boolean => /^(?:system|swiftshader|\/.*)$/.test(entry);
-const adapters = list.refine(
-  (entries) => entries.join() === 'auto' || (entries.length > 0 && entries.every(isAdapter)),
-  'must be auto, or a list of system, swiftshader and paths of Vulkan driver manifests',
-);
+const ADAPTERS = 'must be auto, or a list of system, swiftshader and paths of Vulkan driver manifests';
+const adapters = list.superRefine((entries, context) => {
+  const refuse = (why: string) => context.addIssue({ code: 'custom', message: `${ADAPTERS}${why}` });
+  if (entries.length === 0) refuse('');
+  if (entries.join() === 'auto') return;
+  for (const entry of entries)
+    try {
+      parseAdapter(entry);
+    } catch (error) {
+      refuse(`: ${(error as RangeError).message}`);
+    }
+});
 
 export const coreSettings = {
   ...sharedSettings,
@@ -26,7 +34,11 @@ export const coreSettings = {
     'an outside PostgreSQL; unset: a bundled one under DATA_DIR',
   ),
   DATABASE_POOL: setting(integer(1, 100), '8', 'connections to the database'),
-  GPU_ADAPTERS: setting(adapters, 'auto', 'auto, or a list of: system, swiftshader, /path/to/vulkan-driver.json'),
+  GPU_ADAPTERS: setting(
+    adapters,
+    'auto',
+    'auto, or a list of: system, swiftshader, /path/to/vulkan-driver.json; each may go on ?name=PART or ?pci=0000:01:00.0',
+  ),
   GPU_MEMORY_MIB: setting(integer(128, 1 << 20), '512', 'memory to set aside on each adapter, in steps of 128'),
   GPU_PIECES: setting(integer(8, 1024), '32', 'pieces of 4 MiB through which payloads travel'),
   GPU_TRANSPORT: setting(

@@ -3,18 +3,22 @@
 // Invariants: what is answered to a PUT `through` is synced on disk; an entry without pages and without a record does not
 // exist; pages of an entry are released once, after its last reader. Everything that changes one key happens in the
 // key's own order. First form of the cache: least recently used entries leave the adapter, one tier above the disk.
+// What comes to an adapter while it drains leaves it again, as soon as it is the key's entry.
 
 import type { Durability, TensorEntry } from '../contract/messages.ts';
 import { Problem, problem } from '../contract/problems.ts';
 import type { Layout } from '../contract/tensors.ts';
+import { pageBytesFor } from '../gpu/arena.ts';
+import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Piece, Pieces } from '../gpu/pieces.ts';
-import type { GpuLease, Pool } from '../gpu/pool.ts';
+import type { AdapterReport, Pool } from '../gpu/pool.ts';
 import { createKeyedLock } from '../store/keyed-lock.ts';
 import type { StoredRecord } from '../store/records.ts';
 import type { Store, StoreWriter } from '../store/store.ts';
 import type { Digests } from './digest.ts';
 import { type Drained, drain } from './drain.ts';
 import { createHoldings, type Entry, idOf, isHot, newEntry } from './holdings.ts';
+import { createMoves, type Drained as DrainedCounts, type Moved } from './moves.ts';
 import { type Body, PRIVATE_BYTES_MAX, pour, type Sink } from './pour.ts';
 
 const SWEEP_MS = 5000;
@@ -63,12 +67,32 @@ export interface CacheStats {
   bytes: { hot: number; disk: number };
 }
 
+export type Moving = { readonly key: string } | { readonly prefix: string };
+type AdapterState = AdapterReport['state'];
+
+export interface Restarted {
+  state: AdapterState;
+  restarts: number;
+  /** Served from disk from now on. */
+  cold: number;
+  /** Were only there. */
+  lost: number;
+}
+
 export interface Cache {
   put(options: PutOptions): Promise<TensorEntry & { created: boolean; deduplicated: boolean }>;
   peek(tenant: string, key: string): TensorEntry | undefined;
   get(tenant: string, key: string): Found | undefined;
   delete(tenant: string, key: string): Promise<boolean>;
   list(tenant: string, prefix: string, after: string, limit: number): { entries: TensorEntry[]; cursor: string | null };
+  /** To one adapter: what a key holds (`tensor_unknown` if nothing), or everything under a prefix. */
+  move(tenant: string, what: Moving, adapter: string, signal: AbortSignal): Promise<Moved>;
+  /** No new tensors there, and those it holds go elsewhere as far as they can. */
+  drain(adapter: string, signal: AbortSignal): Promise<DrainedCounts & { state: AdapterState }>;
+  /** Its process ends and another begins; what was only there is lost. */
+  restart(adapter: string, signal: AbortSignal): Promise<Restarted>;
+  /** What contradicts the invariants of arenas and index, a line each; none if all is well. */
+  check(): string[];
   /** An adapter's process is gone: forget what was only there. */
   dropLost(): void;
   stats(): CacheStats;
@@ -76,8 +100,10 @@ export interface Cache {
 }
 
 export function openCache(options: CacheOptions): Cache {
-  const { store, pieces, digests, now, log } = options;
+  const { pool, store, pieces, digests, now, log } = options;
   const holdings = createHoldings(now);
+  const moves = createMoves({ holdings, pool, pieces });
+  const leaving = new Set<Promise<void>>();
   const keys = createKeyedLock();
   const flushes = new Set<Promise<void>>();
   const count = { hot: 0, cold: 0, misses: 0, puts: 0, deletes: 0, expired: 0, lost: 0 };
@@ -90,11 +116,14 @@ export function openCache(options: CacheOptions): Cache {
     holdings.insert(entry);
   }
 
-  /** A lease that can come to hold `bytes`, on the adapter with most room; nobody has left for it yet. */
+  /** A lease that can come to hold `bytes`, on the best adapter that can give it; nobody has left for it yet. */
   function findRoom(bytes: number): GpuLease | undefined {
-    const lease = options.pool.lease();
-    if (holdings.couldMakeRoom(lease, bytes)) return lease;
-    lease.release();
+    const pageBytes = pageBytesFor(bytes);
+    for (const adapter of pool.places(pageBytes)) {
+      const lease = pool.lease({ adapter, pageBytes });
+      if (holdings.couldMakeRoom(lease, bytes)) return lease;
+      lease.release();
+    }
     return undefined;
   }
 
@@ -170,6 +199,7 @@ export function openCache(options: CacheOptions): Cache {
     count.puts++;
     if (writer && later) flushLater(entry, writer);
     dropIfLost(entry); // its adapter may have died since the last byte
+    leaveIfDraining(entry);
     return { ...face(entry), created, deduplicated };
   }
 
@@ -206,6 +236,7 @@ export function openCache(options: CacheOptions): Cache {
         entry.flushing = false;
         flushes.delete(flush);
         dropIfLost(entry);
+        leaveIfDraining(entry);
       });
     flushes.add(flush);
   }
@@ -252,7 +283,7 @@ export function openCache(options: CacheOptions): Cache {
 
   /** Room on an adapter for an entry that is read from disk; the first reader fills it. */
   function promote(entry: Entry) {
-    if (entry.promoting || entry.replaced || !options.pool.ready) return undefined;
+    if (entry.promoting || entry.replaced || !pool.ready) return undefined;
     holdings.cool(entry); // what it had was lost with its adapter
     const lease = findRoom(entry.record.bytes);
     if (!lease) return undefined;
@@ -267,8 +298,34 @@ export function openCache(options: CacheOptions): Cache {
         entry.promoting = false;
         if (whole && !failed && !entry.replaced && !lease.lost) holdings.heat(entry, lease);
         else lease.release();
+        leaveIfDraining(entry);
       },
     };
+  }
+
+  /** It was on its way when its adapter was told to drain. */
+  function leaveIfDraining(entry: Entry): void {
+    const { lease } = entry;
+    if (!lease || !isHot(entry) || entry.replaced || !pool.isDraining(lease.adapter)) return;
+    const left = moves
+      .leave(entry)
+      .catch((error: unknown) => log(`${entry.record.key} stays on ${lease.adapter}: ${String(error)}`))
+      .finally(() => leaving.delete(left));
+    leaving.add(left);
+  }
+
+  function moving(tenant: string, what: Moving): Entry[] {
+    if ('prefix' in what) return [...holdings.from(tenant, what.prefix, '')];
+    const entry = holdings.find(tenant, what.key);
+    if (!entry) throw problem('tensor_unknown', `No tensor is held under ${what.key}.`);
+    return [entry];
+  }
+
+  async function restart(adapter: string, signal: AbortSignal): Promise<Restarted> {
+    const held = holdings.hot().filter(({ lease }) => lease?.adapter === adapter);
+    const { state, restarts } = await pool.restart(adapter, signal);
+    const lost = held.filter(({ replaced, onDisk }) => replaced && !onDisk).length;
+    return { state, restarts, cold: held.filter(({ replaced }) => !replaced).length, lost };
   }
 
   function dropLost(): void {
@@ -342,6 +399,18 @@ export function openCache(options: CacheOptions): Cache {
       }
       return { entries: found, cursor };
     },
+    async move(tenant, what, adapter, signal) {
+      const entries = moving(tenant, what);
+      pool.lease({ adapter }).release(); // says now what no entry could say better
+      return moves.move(entries, adapter, signal);
+    },
+    async drain(adapter, signal) {
+      pool.drain(adapter);
+      const done = await moves.clear(adapter, signal);
+      return { ...done, state: pool.reportOf(adapter).state };
+    },
+    restart,
+    check: () => [...pool.faults(), ...holdings.faults()],
     dropLost,
     stats: () => ({
       entries: holdings.size,
@@ -358,6 +427,7 @@ export function openCache(options: CacheOptions): Cache {
       clearInterval(sweep);
       await sweeping;
       await Promise.all(flushes);
+      await Promise.all(leaving);
     },
   };
 }

@@ -4,8 +4,8 @@
 // from beginning to end is hashed on the way, and its last piece held back until the hash is right: damaged bytes never
 // arrive as a whole answer.
 import { Problem, problem } from '../contract/problems.ts';
+import type { GpuLease } from '../gpu/gpu-lease.ts';
 import { PIECE_BYTES, type Piece, type Pieces, privatePiece } from '../gpu/pieces.ts';
-import type { GpuLease } from '../gpu/pool.ts';
 import type { StoreReader } from '../store/store.ts';
 import type { Digests } from './digest.ts';
 import { PRIVATE_BYTES_MAX } from './pour.ts';

@@ -1,8 +1,9 @@
 // What is held: entries by name, which of them have pages on an adapter, and who leaves when room is short. Bookkeeping only;
 // nothing here waits, reads or writes.
-// Invariants: an entry's pages are released once, and not before its last reader is done; `hotBytes` is the sum over all
-// entries with pages, replaced ones with readers included.
-import type { GpuLease } from '../gpu/pool.ts';
+// Invariants: pages are released once, and not before the last reader of theirs is done, wherever their entry has moved
+// meanwhile; `hotBytes` is the sum over all pages that are not released, those of replaced entries and those that an entry
+// has moved away from included. Nobody leaves in vain: whoever goes is needed for the room, and the room is got.
+import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { StoredRecord } from '../store/records.ts';
 import { createNames } from './names.ts';
 
@@ -16,6 +17,8 @@ export interface Entry {
   /** No longer in the index: its pages go with its last reader. */
   replaced: boolean;
   promoting: boolean;
+  /** On its way to another adapter. */
+  moving: boolean;
   /** Answered from memory and on its way to the disk: it must not leave the adapter yet. */
   flushing: boolean;
 }
@@ -30,6 +33,7 @@ export const newEntry = (record: StoredRecord, lease: GpuLease | undefined, onDi
   readers: 0,
   replaced: false,
   promoting: false,
+  moving: false,
   flushing: false,
 });
 
@@ -51,6 +55,8 @@ export interface Holdings {
   heat(entry: Entry, lease: GpuLease): void;
   /** Gives its pages back, if it has any. */
   cool(entry: Entry): void;
+  /** Other pages in place of its own, or none; those it had go with the last who still reads from them. */
+  move(entry: Entry, lease: GpuLease | undefined): void;
   /** Just used: last to leave. */
   touch(entry: Entry): void;
   /** Begins reading; the result ends it. */
@@ -63,6 +69,8 @@ export interface Holdings {
   expired(): Entry[];
   /** A tenant's entries under a prefix, after a key, in order. */
   from(tenant: string, prefix: string, after: string): Generator<Entry, void, void>;
+  /** What contradicts the invariants, a line each; none if all is well. */
+  faults(): string[];
 }
 
 export function createHoldings(now: () => number): Holdings {
@@ -71,6 +79,8 @@ export function createHoldings(now: () => number): Holdings {
   /** Entries with pages, least recently used first. */
   const hot = new Map<string, Entry>();
   const expiring = new Set<Entry>();
+  /** Every lease that is not released, with the number of its readers. */
+  const readersOf = new Map<GpuLease, number>();
   let hotBytes = 0;
   let evictions = 0;
 
@@ -101,19 +111,48 @@ export function createHoldings(now: () => number): Holdings {
   }
 
   function heat(entry: Entry, lease: GpuLease): void {
-    entry.lease = lease;
+    house(entry, lease);
     hot.delete(entry.id); // one that is replaced and still read would keep its place in the line
     hot.set(entry.id, entry);
+  }
+
+  function house(entry: Entry, lease: GpuLease): void {
+    entry.lease = lease;
+    readersOf.set(lease, 0);
     hotBytes += lease.bytes;
+  }
+
+  function release(lease: GpuLease): void {
+    if (!readersOf.delete(lease)) return;
+    hotBytes -= lease.bytes;
+    lease.release();
   }
 
   function cool(entry: Entry): void {
     const { lease } = entry;
     if (!lease) return;
+    leaveLine(entry);
+    release(lease);
+  }
+
+  function leaveLine(entry: Entry): void {
     entry.lease = undefined;
     if (hot.get(entry.id) === entry) hot.delete(entry.id);
-    hotBytes -= lease.bytes;
-    lease.release();
+  }
+
+  function move(entry: Entry, next: GpuLease | undefined): void {
+    const { lease } = entry;
+    if (next) house(entry, next);
+    else leaveLine(entry);
+    if (lease && !readersOf.get(lease)) release(lease);
+  }
+
+  /** One reader less; pages that are no longer the entry's go with the last. */
+  function leave(entry: Entry, lease: GpuLease): void {
+    const readers = readersOf.get(lease);
+    if (readers === undefined) return; // lost, and given up already
+    readersOf.set(lease, readers - 1);
+    if (readers === 1 && entry.lease !== lease) release(lease);
   }
 
   function evict(entry: Entry): void {
@@ -122,17 +161,48 @@ export function createHoldings(now: () => number): Holdings {
     else remove(entry);
   }
 
-  /** Who has to go for the lease to hold `bytes`; undefined if that is not enough. */
+  /** Who has to go for the lease to hold `bytes`, and nobody else; undefined if that is not enough. */
   function leaving(lease: GpuLease, bytes: number): Entry[] | undefined {
-    const found: Entry[] = [];
-    let missing = lease.missing(bytes);
+    const trial = lease.trial();
+    const asked: { entry: Entry; held: GpuLease }[] = [];
     for (const entry of hot.values()) {
-      if (missing <= 0) break;
-      if (entry.lease?.adapter !== lease.adapter || entry.readers > 0 || entry.flushing) continue;
-      found.push(entry);
-      missing -= entry.lease.pages;
+      if (trial.fits(bytes)) break;
+      const held = entry.lease;
+      if (held?.adapter !== lease.adapter || entry.readers > 0 || entry.flushing) continue;
+      trial.give(held);
+      asked.push({ entry, held });
     }
-    return missing > 0 ? undefined : found;
+    if (!trial.fits(bytes)) return undefined;
+    const needed: Entry[] = [];
+    for (const { entry, held } of asked.reverse()) {
+      trial.keep(held);
+      if (trial.fits(bytes)) continue; // stays: the slab it lies in would not have come free
+      trial.give(held);
+      needed.push(entry);
+    }
+    return needed.reverse();
+  }
+
+  function faults(): string[] {
+    const found: string[] = [];
+    const owners = new Map<GpuLease, Entry>();
+    for (const [id, entry] of entries) {
+      if (entry.replaced) found.push(`${id} is held and replaced`);
+      if (!entry.lease && !entry.onDisk && !entry.flushing) found.push(`${id} is neither on an adapter nor on disk`);
+      if (entry.lease && hot.get(id) !== entry) found.push(`${id} has pages and is not in the line`);
+    }
+    for (const [id, entry] of hot) {
+      const { lease } = entry;
+      if (!lease) found.push(`${id} is in the line without pages`);
+      else if (owners.has(lease)) found.push(`${id} and ${owners.get(lease)?.id} have the same pages`);
+      else if (!readersOf.has(lease)) found.push(`${id} has pages that were released`);
+      if (lease) owners.set(lease, entry);
+    }
+    for (const [lease, readers] of readersOf)
+      if (readers === 0 && !owners.has(lease)) found.push(`pages on ${lease.adapter} belong to nobody`);
+    const bytes = [...readersOf.keys()].reduce((sum, lease) => sum + lease.bytes, 0);
+    if (bytes !== hotBytes) found.push(`${hotBytes} bytes are counted, ${bytes} are held`);
+    return found.map((fault) => fault.replaceAll('\0', '/'));
   }
 
   return {
@@ -151,15 +221,20 @@ export function createHoldings(now: () => number): Holdings {
     remove,
     heat,
     cool,
+    move,
     touch(entry) {
       if (hot.get(entry.id) !== entry) return;
       hot.delete(entry.id);
       hot.set(entry.id, entry);
     },
     hold(entry) {
+      const { lease } = entry;
       entry.readers++;
+      if (lease) readersOf.set(lease, (readersOf.get(lease) ?? 0) + 1);
       return () => {
-        if (--entry.readers === 0 && (entry.replaced || entry.lease?.lost)) cool(entry);
+        entry.readers--;
+        if (lease) leave(entry, lease);
+        if (entry.readers === 0 && (entry.replaced || entry.lease?.lost)) cool(entry);
       };
     },
     couldMakeRoom: (lease, bytes) => leaving(lease, bytes) !== undefined,
@@ -170,6 +245,7 @@ export function createHoldings(now: () => number): Holdings {
       return lease.grow(bytes);
     },
     hot: () => [...hot.values()],
+    faults,
     expired: () => [...expiring].filter(isExpired),
     *from(tenant, prefix, after) {
       for (const key of names.from(tenant, prefix, after)) {

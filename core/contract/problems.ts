@@ -20,11 +20,13 @@ const registry = {
   method_unsupported: [405, 'The route has no such method'],
   key_malformed: [422, 'The tensor key is malformed'],
   query_malformed: [422, 'The query is malformed'],
+  body_malformed: [422, 'The body is malformed'],
   codec_unknown: [422, 'No such codec'],
   body_too_large: [413, 'The body is too large'],
   body_cut: [400, 'The body ended early'],
   media_type_unsupported: [415, 'The media type is not supported'],
   tensor_unknown: [404, 'No such tensor'],
+  adapter_unknown: [404, 'No such adapter'],
   // safetensors
   tensors_truncated: [422, 'The safetensors body is shorter than it says'],
   tensors_trailing: [422, 'The safetensors body is longer than it says'],

@@ -1,11 +1,15 @@
 // All adapters of this core: starts a process for each, starts it again when it dies (with growing pauses), and places
-// new leases on the adapter with the most free pages. A lease stays on its adapter; when that adapter's process dies the
-// lease is `lost`, and `onLost` tells who kept something there. The parent never dies with a child.
+// new leases where they are worth most (placement.ts). A lease stays on its adapter; when that adapter's process dies the
+// lease is `lost`, and `onLost` tells who kept something there. An adapter that drains takes no new leases, also after a
+// restart, until it is resumed. The parent never dies with a child.
 import { problem } from '../contract/problems.ts';
 import { type Candidate, candidate, SEARCH_ORDER } from './adapters.ts';
-import { BINDING_BYTES, type Lease } from './arena.ts';
+import { type ArenaUsage, BINDING_BYTES, type ClassUsage, PAGE_BYTES } from './arena.ts';
 import { type DeviceLink, NoAdapter, startDevice } from './device-link.ts';
-import type { Piece, Pieces } from './pieces.ts';
+import { type GpuLease, gpuLease, type Result, type RunOptions, runOn, type Work } from './gpu-lease.ts';
+import type { Pieces } from './pieces.ts';
+import { byWorth } from './placement.ts';
+import { createUtilization, type Utilization } from './utilization.ts';
 
 export interface PoolOptions {
   /** `auto`, or one entry of GPU_ADAPTERS for each process. */
@@ -23,7 +27,8 @@ export interface PoolOptions {
 export interface AdapterReport {
   readonly id: string;
   readonly name: string;
-  readonly state: 'starting' | 'ready' | 'restarting';
+  /** `draining`: takes no new leases and still holds some; `drained`: holds none. */
+  readonly state: 'starting' | 'ready' | 'draining' | 'drained' | 'restarting';
   readonly reason?: string;
   readonly source: string;
   readonly backend?: string;
@@ -33,47 +38,80 @@ export interface AdapterReport {
   readonly features?: readonly string[];
   readonly limits?: Readonly<Record<string, number>>;
   readonly pid?: number;
-  readonly memory: { readonly used: number; readonly capacity: number };
+  readonly memory: MemoryReport;
+  /** Share of the last seconds with work pending, 0 to 1. */
   readonly utilization: number;
   readonly queue: number;
+  readonly bytesInFlight: number;
   readonly restarts: number;
 }
 
-/** Bytes on one adapter. */
-export interface GpuLease {
-  readonly adapter: string;
-  readonly lost: boolean;
-  readonly bytes: number;
-  readonly pages: number;
-  /** Pages that others on this adapter would have to give back before `grow(bytes)` can be true. */
-  missing(bytes: number): number;
-  /** Room for `bytes` in all; false if the adapter has not enough free pages. */
-  grow(bytes: number): boolean;
-  write(offset: number, piece: Piece, length: number): Promise<void>;
-  read(offset: number, piece: Piece, length: number): Promise<void>;
-  release(): void;
+/** In bytes: asked <= used <= used + idle <= capacity (`ArenaUsage` says what each is). */
+export interface MemoryReport {
+  readonly used: number;
+  readonly capacity: number;
+  readonly asked: number;
+  readonly idle: number;
+  readonly slabs: number;
+  readonly freeSlabs: number;
+  readonly classes: readonly ClassUsage[];
+}
+
+export interface LeaseOptions {
+  /** Where; else on the best. */
+  readonly adapter?: string;
+  readonly pageBytes?: number;
 }
 
 export interface Pool {
+  /** Whether an adapter takes new leases. */
   readonly ready: boolean;
   /** One line on why it is not ready, or on what it runs. */
   readonly summary: string;
   readonly capacityBytes: number;
   report(): AdapterReport[];
-  /** An empty lease on the adapter with the most room; throws `adapter_unavailable` if none is ready. */
-  lease(): GpuLease;
+  /** The adapters that take new leases, best first; throws `adapter_unavailable` if there is none. */
+  places(pageBytes?: number): string[];
+  /** An empty lease; throws `adapter_unavailable` where none is to be had. */
+  lease(options?: LeaseOptions): GpuLease;
+  /** Work on an adapter, wherever what it touches came from. */
+  run(adapter: string, work: Work, options?: RunOptions): Promise<Result>;
+  /** No new leases there from now on. */
+  drain(adapter: string): AdapterReport;
+  resume(adapter: string): AdapterReport;
+  isDraining(adapter: string): boolean;
+  /** Its process ends, and all it held with it; resolves once another serves, or after half a minute in vain. */
+  restart(adapter: string, signal?: AbortSignal): Promise<AdapterReport>;
+  /** Throws `adapter_unknown` for an id that is none. */
+  reportOf(adapter: string): AdapterReport;
+  /** What contradicts the arenas' invariants. */
+  faults(): string[];
   close(): Promise<void>;
 }
 
 const BACKOFF_MS = { first: 100, max: 10_000, calmAfter: 30_000 };
+const RESTART_MS_MAX = 30_000;
+/** Utilization is that of the last five seconds. */
+const SAMPLE = { everyMs: 500, count: 11 };
+
+/** What later links have. */
+interface MoreLink {
+  /** Ends the process on purpose. */
+  restart?(): unknown;
+  readonly bytesInFlight?: number;
+}
 
 interface Slot {
   readonly id: string;
   sources: readonly string[];
   source: string;
-  link?: DeviceLink;
+  link?: DeviceLink & MoreLink;
   startedAt: number;
-  state: AdapterReport['state'];
+  utilization: Utilization;
+  state: 'starting' | 'ready' | 'restarting';
+  draining: boolean;
+  /** Told when it serves again. */
+  readonly awaiting: Set<() => void>;
   reason: string;
   restarts: number;
   pauseMs: number;
@@ -88,7 +126,10 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
     sources,
     source: sources[0] ?? '',
     startedAt: 0,
+    utilization: createUtilization(SAMPLE.count, 0),
     state: 'starting',
+    draining: false,
+    awaiting: new Set(),
     reason: 'starting',
     restarts: 0,
     pauseMs: BACKOFF_MS.first,
@@ -131,7 +172,9 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
     if (closing.signal.aborted) return link.close();
     slot.link = link;
     slot.startedAt = performance.now();
+    slot.utilization = createUtilization(SAMPLE.count, slot.startedAt);
     slot.state = 'ready';
+    for (const tell of slot.awaiting) tell();
     const { name, software } = link.hello;
     slot.reason = `${name}${software ? ' (software)' : ''}`;
     options.log(`${slot.id}: ${slot.reason}, ${link.arena.capacityBytes / 2 ** 20} MiB, process ${link.pid}`);
@@ -161,28 +204,96 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
     slot.pauseMs = Math.min(slot.pauseMs * 2, BACKOFF_MS.max);
   }
 
+  const sampling = setInterval(() => {
+    for (const { utilization, link } of slots) if (link) utilization.sample(performance.now(), link.busyMs);
+  }, SAMPLE.everyMs).unref();
+
+  function slotOf(adapter: string): Slot {
+    const found = slots.find(({ id }) => id === adapter);
+    if (found) return found;
+    const ids = slots.map(({ id }) => id).join(', ');
+    throw problem('adapter_unknown', `There is no adapter ${adapter.slice(0, 64)}; there are ${ids}.`);
+  }
+
+  function linkOf(slot: Slot): DeviceLink & MoreLink {
+    if (slot.link) return slot.link;
+    throw problem('adapter_unavailable', `${slot.id} is not ready: ${slot.reason}.`);
+  }
+
+  function places(pageBytes = PAGE_BYTES): string[] {
+    const open = slots.filter((slot) => slot.link && !slot.draining);
+    const best = byWorth(open, ({ link, utilization }) => ({
+      freeBytes: link?.arena.room(pageBytes) ?? 0,
+      utilization: utilization.share(performance.now(), link?.busyMs ?? 0),
+      queue: link?.queue ?? 0,
+    })).map(({ id }) => id);
+    if (best.length > 0) return best;
+    throw problem('adapter_unavailable', `No adapter is ready: ${slots.map(whyNot).join('; ')}.`);
+  }
+
+  /** Resolves when the slot serves again, when the signal says so, or after a while. */
+  function comesBack(slot: Slot, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const tell = () => {
+        slot.awaiting.delete(tell);
+        clearTimeout(timer);
+        signal.removeEventListener('abort', tell);
+        resolve();
+      };
+      const timer = setTimeout(tell, RESTART_MS_MAX);
+      signal.addEventListener('abort', tell);
+      slot.awaiting.add(tell);
+      if (signal.aborted) tell();
+    });
+  }
+
+  function setDraining(adapter: string, draining: boolean): AdapterReport {
+    const slot = slotOf(adapter);
+    if (slot.draining !== draining)
+      options.log(`${adapter} ${draining ? 'drains: no new leases there' : 'is resumed'}`);
+    slot.draining = draining;
+    return reportOf(slot);
+  }
+
   await Promise.all(slots.map(bring));
   const links = () => slots.flatMap((slot) => (slot.link ? [{ slot, link: slot.link }] : []));
   return {
     get ready() {
-      return slots.some((slot) => slot.state === 'ready');
+      return slots.some((slot) => slot.state === 'ready' && !slot.draining);
     },
     get summary() {
-      return slots.map((slot) => slot.reason).join(', ');
+      return slots.map((slot) => (slot.draining ? `${slot.reason}, ${stateOf(slot)}` : slot.reason)).join(', ');
     },
     get capacityBytes() {
       return links().reduce((sum, { link }) => sum + link.arena.capacityBytes, 0);
     },
     report: () => slots.map(reportOf),
-    lease() {
-      const [first, ...rest] = links();
-      if (!first)
-        throw problem('adapter_unavailable', `No adapter is ready: ${slots.map((s) => s.reason).join('; ')}.`);
-      const most = rest.reduce((a, b) => (b.link.arena.freePages > a.link.arena.freePages ? b : a), first);
-      return onLink(most.slot.id, most.link);
+    places,
+    lease({ adapter, ...options } = {}) {
+      const slot = slotOf(adapter ?? places(options.pageBytes)[0] ?? '');
+      if (slot.draining)
+        throw problem('adapter_unavailable', `${slot.id} takes no new leases: it is ${stateOf(slot)}.`);
+      return gpuLease(slot.id, linkOf(slot), options);
     },
+    run: async (adapter, work, options) => runOn(adapter, linkOf(slotOf(adapter)), work, options),
+    drain: (adapter) => setDraining(adapter, true),
+    resume: (adapter) => setDraining(adapter, false),
+    isDraining: (adapter) => slotOf(adapter).draining,
+    async restart(adapter, signal = new AbortController().signal) {
+      const slot = slotOf(adapter);
+      const link = linkOf(slot);
+      const back = comesBack(slot, AbortSignal.any([signal, closing.signal]));
+      options.log(`${adapter} is restarted on request`);
+      if (link.restart) await link.restart();
+      else process.kill(link.pid, 'SIGKILL');
+      await back;
+      return reportOf(slot);
+    },
+    reportOf: (adapter) => reportOf(slotOf(adapter)),
+    faults: () => links().flatMap(({ slot, link }) => link.arena.faults().map((fault) => `${slot.id}: ${fault}`)),
     async close() {
       closing.abort();
+      clearInterval(sampling);
       for (const timer of timers) clearTimeout(timer);
       await Promise.all(bringing);
       await Promise.all(links().map(({ link }) => link.close()));
@@ -190,44 +301,39 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
   };
 }
 
-function onLink(adapter: string, link: DeviceLink): GpuLease {
-  const lease: Lease = link.arena.lease();
-  let bytes = 0;
-  return {
-    adapter,
-    get lost() {
-      return lease.lost;
-    },
-    get bytes() {
-      return bytes;
-    },
-    get pages() {
-      return lease.pages;
-    },
-    missing: (size) => lease.missing(size),
-    grow(size) {
-      const grown = lease.grow(size);
-      if (grown) bytes = Math.max(bytes, size);
-      return grown;
-    },
-    write: async (offset, piece, length) => link.write(piece, length, lease.runs(offset, length)),
-    read: async (offset, piece, length) => link.read(piece, length, lease.runs(offset, length)),
-    release: () => lease.release(),
-  };
+function stateOf({ state, draining, link }: Slot): AdapterReport['state'] {
+  if (state !== 'ready' || !draining) return state;
+  return link && link.arena.usedBytes > 0 ? 'draining' : 'drained';
 }
+
+const whyNot = (slot: Slot): string =>
+  slot.draining ? `${slot.id} is ${stateOf(slot)} and takes no new leases` : slot.reason;
+
+const memoryOf = (usage: ArenaUsage | undefined): MemoryReport => ({
+  used: usage?.usedBytes ?? 0,
+  capacity: usage?.capacityBytes ?? 0,
+  asked: usage?.askedBytes ?? 0,
+  idle: usage?.idleBytes ?? 0,
+  slabs: usage?.slabs ?? 0,
+  freeSlabs: usage?.freeSlabs ?? 0,
+  classes: usage?.classes ?? [],
+});
 
 function reportOf(slot: Slot): AdapterReport {
   const { link } = slot;
   const common = {
     id: slot.id,
-    state: slot.state,
+    state: stateOf(slot),
     source: slot.source,
+    memory: memoryOf(link?.arena.usage()),
+    utilization: link ? slot.utilization.share(performance.now(), link.busyMs) : 0,
+    queue: link?.queue ?? 0,
+    bytesInFlight: link?.bytesInFlight ?? 0,
     restarts: slot.restarts,
     ...(slot.state === 'ready' ? {} : { reason: slot.reason }),
   };
-  if (!link) return { ...common, name: slot.source, memory: { used: 0, capacity: 0 }, utilization: 0, queue: 0 };
+  if (!link) return { ...common, name: slot.source };
   const { name, backend, vendor, architecture, software, features, limits } = link.hello;
-  const upMs = performance.now() - slot.startedAt;
   return {
     ...common,
     name,
@@ -238,8 +344,5 @@ function reportOf(slot: Slot): AdapterReport {
     features,
     limits,
     pid: link.pid,
-    memory: { used: link.arena.usedBytes, capacity: link.arena.capacityBytes },
-    utilization: upMs > 0 ? Math.min(1, link.busyMs / upMs) : 0,
-    queue: link.queue,
   };
 }

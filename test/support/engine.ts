@@ -7,9 +7,10 @@ import type { TestContext } from 'node:test';
 import { type Cache, type CacheOptions, type Found, openCache, type PutOptions } from '../../core/cache/cache.ts';
 import { openDigests } from '../../core/cache/digest.ts';
 import type { TensorEntry } from '../../core/contract/messages.ts';
-import { PAGE_BYTES } from '../../core/gpu/arena.ts';
+import { PAGE_BYTES, pageBytesFor, SLAB_BYTES } from '../../core/gpu/arena.ts';
+import type { GpuLease } from '../../core/gpu/gpu-lease.ts';
 import type { Pieces } from '../../core/gpu/pieces.ts';
-import type { GpuLease, Pool, PoolOptions } from '../../core/gpu/pool.ts';
+import type { Pool, PoolOptions } from '../../core/gpu/pool.ts';
 import { openStore, type Store } from '../../core/store/store.ts';
 import { startPool, type Transport } from './adapters.ts';
 import { folder } from './folders.ts';
@@ -97,9 +98,15 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
     await cache.close();
     await store.close();
   }
-  /** Pages that nobody has, on all adapters. */
+  const sum = (numbers: number[]): number => numbers.reduce((total, n) => total + n, 0);
+  /** Pages of the usual size that could still be leased, on all adapters. */
   const freePages = (): number =>
-    pool.report().reduce((sum, { memory }) => sum + memory.capacity - memory.used, 0) / PAGE_BYTES;
+    sum(
+      pool.report().map(({ memory: { freeSlabs, classes } }) => {
+        const open = classes.find(({ pageBytes }) => pageBytes === PAGE_BYTES)?.freePages ?? 0;
+        return open + freeSlabs * (SLAB_BYTES / PAGE_BYTES);
+      }),
+    );
 
   await open();
   t.after(async () => {
@@ -163,10 +170,11 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
       await until(() => pieces.free === pieces.count, 'all pieces are back', 2000);
       assert.equal(pieces.waiting, 0);
       const hot = engine.all().filter(({ tier }) => tier === 'hot');
-      const pages = hot.reduce((sum, { bytes }) => sum + Math.ceil(bytes / PAGE_BYTES), 0);
-      const total = pool.capacityBytes / PAGE_BYTES;
-      const aside = ballast && !ballast.lease.lost ? ballast.pages : 0;
-      assert.equal(freePages() + pages + aside, total, 'free + leased pages are not all pages');
+      const pages = hot.map(({ bytes }) => Math.ceil(bytes / pageBytesFor(bytes)) * pageBytesFor(bytes));
+      const aside = ballast && !ballast.lease.lost ? ballast.pages * PAGE_BYTES : 0;
+      const used = sum(pool.report().map(({ memory }) => memory.used));
+      assert.equal(used, sum(pages) + aside, 'pages are leased that no entry holds');
+      assert.deepEqual(cache.check(), []);
       assert.equal(
         cache.stats().bytes.hot,
         hot.reduce((sum, { bytes }) => sum + bytes, 0),

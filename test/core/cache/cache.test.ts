@@ -39,7 +39,9 @@ const held = (engine: Engine, key: string): Found => {
 /** Pushes an entry off the adapter, to the disk. */
 async function evict(engine: Engine, key: string): Promise<void> {
   engine.leavePages(0);
-  await engine.put('pusher', fileOf(10), { durability: 'none' }).finally(() => engine.cache.delete(TENANT, 'pusher'));
+  await engine
+    .put('pusher', fileOf(5 * PAGE_BYTES), { durability: 'none' })
+    .finally(() => engine.cache.delete(TENANT, 'pusher'));
   assert.equal(engine.peek(key)?.tier, 'cold');
   engine.leavePages(512);
 }
@@ -663,10 +665,11 @@ test('entries spread over adapters, and lose only what lies on the one that dies
   const files = new Map(Array.from({ length: 6 }, (_, i) => [`k${i}`, fileOf(500_000 + i)]));
   for (const [key, bytes] of files) await engine.put(key, bytes, { durability: 'none' });
   const on = (adapter: string) => engine.all().filter((entry) => entry.adapter === adapter);
-  assert.deepEqual([on('adapter-0').length, on('adapter-1').length], [3, 3]);
+  const first = on('adapter-0').length;
+  assert.ok(first > 0 && first < 6, `${first} of 6 are on the first adapter`);
   const kept = on('adapter-1').map(({ key }) => key);
   process.kill(engine.pid(), 'SIGKILL');
-  await until(() => engine.cache.stats().lost === 3, 'the loss was seen');
+  await until(() => engine.cache.stats().lost === first, 'the loss was seen');
   assert.deepEqual(
     engine.all().map(({ key }) => key),
     kept,

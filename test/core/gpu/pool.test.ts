@@ -11,8 +11,8 @@ import { promisify } from 'node:util';
 import { candidate } from '../../../core/gpu/adapters.ts';
 import { PAGE_BYTES } from '../../../core/gpu/arena.ts';
 import { type DeviceLink, startDevice } from '../../../core/gpu/device-link.ts';
+import type { GpuLease } from '../../../core/gpu/gpu-lease.ts';
 import { PIECE_BYTES, type Piece, type Pieces, privatePiece } from '../../../core/gpu/pieces.ts';
-import type { GpuLease } from '../../../core/gpu/pool.ts';
 import {
   adapterProcesses,
   cpuSeconds,
@@ -254,7 +254,9 @@ test('report() tells what an adapter is, and what of it is used', async (t) => {
   assert.equal(report.state, 'ready');
   assert.equal(report.id, 'adapter-0');
   assert.ok(report.source === 'system' || report.source === 'swiftshader');
-  assert.deepEqual(report.memory, { used: 0, capacity: 256 * MiB });
+  const { slabs, freeSlabs, ...memory } = report.memory;
+  assert.deepEqual(memory, { used: 0, capacity: 256 * MiB, asked: 0, idle: 0, classes: [] });
+  assert.deepEqual([slabs, freeSlabs], [64, 64]);
   assert.ok(report.name.length > 0 && (report.backend?.length ?? 0) > 0);
   assert.ok((report.limits?.maxBufferSize ?? 0) >= 128 * MiB);
   assert.equal(report.pid, pid());
@@ -265,7 +267,16 @@ test('report() tells what an adapter is, and what of it is used', async (t) => {
   assert.match(lines.join('\n'), /, 256 MiB, process \d+/);
   const lease = pool.lease();
   lease.grow(PAGE_BYTES + 1);
-  assert.equal(pool.report()[0]?.memory.used, 2 * PAGE_BYTES);
+  assert.deepEqual(pool.report()[0]?.memory, {
+    used: 2 * PAGE_BYTES,
+    capacity: 256 * MiB,
+    asked: PAGE_BYTES + 1,
+    idle: 62 * PAGE_BYTES,
+    slabs: 64,
+    freeSlabs: 63,
+    classes: [{ pageBytes: PAGE_BYTES, slabs: 1, pages: 64, freePages: 62 }],
+  });
+  assert.deepEqual(pool.faults(), []);
 });
 
 test('pages written right after the start keep their bytes, wherever they lie', async (t) => {
@@ -280,6 +291,76 @@ test('pages written right after the start keep their bytes, wherever they lie', 
   await sleep(500); // as long as the process might still be clearing its memory
   for (const [i, lease] of leases.entries())
     assertSameBytes(await readBack(pieces, lease, 0, PAGE_BYTES), marks[i] ?? new Uint8Array(0), `binding ${i}`);
+});
+
+test('drain() keeps new leases away, also over a restart; resume() lets them in; an unknown adapter is told', async (t) => {
+  const { pool, pieces, pid } = await startPool(t, { adapters: [SOURCE, SOURCE] });
+  const held = pool.lease({ adapter: 'adapter-0' });
+  held.grow(100);
+  await writeFrom(pieces, held, 0, new Uint8Array(100).fill(5));
+  assert.equal(pool.drain('adapter-0').state, 'draining');
+  assert.deepEqual([pool.places(), pool.isDraining('adapter-0')], [['adapter-1'], true]);
+  assert.equal(pool.lease().adapter, 'adapter-1');
+  assert.throws(() => pool.lease({ adapter: 'adapter-0' }), { code: 'adapter_unavailable', message: /is draining/ });
+  assert.ok(
+    (await readBack(pieces, held, 0, 100)).every((byte) => byte === 5),
+    'what is there is served',
+  );
+  held.release();
+  assert.equal(pool.reportOf('adapter-0').state, 'drained');
+  pool.drain('adapter-1');
+  assert.equal(pool.ready, false);
+  assert.throws(() => pool.lease(), { code: 'adapter_unavailable', message: /adapter-0 is drained/ });
+  pool.resume('adapter-1');
+
+  const before = pid(0);
+  const report = await pool.restart('adapter-0');
+  assert.notEqual(pid(0), before);
+  assert.deepEqual([report.state, report.restarts], ['drained', 1]);
+  assert.equal(pool.lease().adapter, 'adapter-1');
+  assert.equal(pool.resume('adapter-0').state, 'ready');
+  assert.equal(pool.lease({ adapter: 'adapter-0' }).adapter, 'adapter-0');
+  for (const ask of [
+    pool.drain,
+    pool.resume,
+    pool.isDraining,
+    pool.reportOf,
+    (adapter: string) => pool.lease({ adapter }),
+  ])
+    assert.throws(() => ask('adapter-7'), {
+      code: 'adapter_unknown',
+      message: /adapter-7; there are adapter-0, adapter-1/,
+    });
+  await assert.rejects(pool.restart('adapter-7'), { code: 'adapter_unknown' });
+});
+
+test('restart() ends a process that hangs, and fails what waits there', async (t) => {
+  const { pool, pid, lost } = await startPool(t);
+  const lease = pool.lease();
+  lease.grow(4);
+  stop(pid());
+  const waiting = assert.rejects(lease.read(0, privatePiece(new Uint8Array(4)), 4), lostCode);
+  const controller = new AbortController();
+  controller.abort();
+  await pool.restart('adapter-0', controller.signal); // who left waits for nothing, and it comes back all the same
+  await waiting;
+  assert.deepEqual(lost, ['adapter-0']);
+  await until(() => pool.ready, 'another process serves');
+  assert.equal(pool.report()[0]?.memory.used, 0);
+});
+
+test('utilization is that of the last seconds, and queue that of now', async (t) => {
+  const { pool, pid } = await startPool(t);
+  const lease = pool.lease();
+  lease.grow(4);
+  const first = pid();
+  stop(first);
+  const waiting = lease.read(0, privatePiece(new Uint8Array(4)), 4);
+  await until(() => (pool.report()[0]?.utilization ?? 0) > 0.1, 'a pending request counts while it is pending');
+  assert.equal(pool.report()[0]?.queue, 1);
+  process.kill(first, 'SIGCONT');
+  await waiting;
+  assert.deepEqual([pool.report()[0]?.queue, pool.report()[0]?.bytesInFlight], [0, 0]);
 });
 
 test('lease() places on the adapter with the most free pages', async (t) => {

@@ -1,0 +1,97 @@
+// Bytes on one adapter: pages of its arena, and the way to its process. It stays on its adapter; when that adapter's
+// process dies it is `lost`, and what is asked of it fails with `adapter_lost`.
+import { problem } from '../contract/problems.ts';
+import type { Arena, Lease, Run } from './arena.ts';
+import type { Piece } from './pieces.ts';
+
+/** What a run does and gives, in the words of the link. */
+export type Work = unknown;
+export type Result = unknown;
+
+export interface RunOptions {
+  readonly signal?: AbortSignal;
+}
+
+/** Of an adapter's link, what a lease needs. */
+export interface LeaseLink {
+  readonly arena: Arena;
+  write(piece: Piece, length: number, runs: readonly Run[]): Promise<void>;
+  read(piece: Piece, length: number, runs: readonly Run[]): Promise<void>;
+  run?(work: Work, options?: RunOptions): Promise<Result>;
+}
+
+export interface GpuLease {
+  readonly adapter: string;
+  readonly lost: boolean;
+  readonly bytes: number;
+  readonly pageBytes: number;
+  readonly pages: number;
+  /** Room for `bytes` in all; false if the adapter has not enough free pages. */
+  grow(bytes: number): boolean;
+  /** What would be if other leases of this adapter were given back. */
+  trial(): GpuTrial;
+  /** Where page `index` lies, for a kernel. */
+  range(index: number): Run;
+  write(offset: number, piece: Piece, length: number): Promise<void>;
+  read(offset: number, piece: Piece, length: number): Promise<void>;
+  /** Work on the adapter where these pages are. */
+  run(work: Work, options?: RunOptions): Promise<Result>;
+  release(): void;
+}
+
+/** See `Trial` of arena.ts; leases of other adapters change nothing. */
+export interface GpuTrial {
+  give(lease: GpuLease): void;
+  keep(lease: GpuLease): void;
+  /** Whether the lease that is tried for could grow to `bytes`. */
+  fits(bytes: number): boolean;
+}
+
+const leaseOf = new WeakMap<object, Lease>();
+
+export function gpuLease(adapter: string, link: LeaseLink, options: { pageBytes?: number } = {}): GpuLease {
+  const lease = link.arena.lease(options);
+  let bytes = 0;
+  const self: GpuLease = {
+    adapter,
+    get lost() {
+      return lease.lost;
+    },
+    get bytes() {
+      return bytes;
+    },
+    pageBytes: lease.pageBytes,
+    get pages() {
+      return lease.pages;
+    },
+    grow(size) {
+      const grown = lease.grow(size);
+      if (grown) bytes = Math.max(bytes, size);
+      return grown;
+    },
+    trial() {
+      const trial = link.arena.trial();
+      const each = (change: (lease: Lease) => void) => (other: GpuLease) => {
+        const inner = leaseOf.get(other);
+        if (inner) change(inner);
+      };
+      return { give: each(trial.give), keep: each(trial.keep), fits: (size) => trial.fits(lease, size) };
+    },
+    range: (index) => lease.range(index),
+    write: async (offset, piece, length) => link.write(piece, length, lease.runs(offset, length)),
+    read: async (offset, piece, length) => link.read(piece, length, lease.runs(offset, length)),
+    async run(work, options) {
+      if (lease.lost)
+        throw problem('adapter_lost', `${adapter} was lost, and these pages with it. Send the request again.`);
+      return runOn(adapter, link, work, options);
+    },
+    release: () => lease.release(),
+  };
+  leaseOf.set(self, lease);
+  return self;
+}
+
+export function runOn(adapter: string, link: LeaseLink, work: Work, options?: RunOptions): Promise<Result> {
+  if (!link.run) return Promise.reject(problem('adapter_failed', `The process of ${adapter} runs no work.`));
+  return link.run(work, options);
+}
