@@ -20,6 +20,9 @@ export interface CoreMetrics {
   text(): Promise<string>;
 }
 
+const isUp = ({ state }: AdapterReport): boolean => state !== 'starting' && state !== 'restarting';
+const isDraining = ({ state }: AdapterReport): boolean => state === 'draining' || state === 'drained';
+
 export function createMetrics(): CoreMetrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -77,11 +80,20 @@ export function createMetrics(): CoreMetrics {
       gauge('blatam_pieces_waiting', 'Payloads that wait for a piece.', undefined, () => [['', pieces.waiting]]);
       const adapter = (name: string, help: string, read: (a: AdapterReport) => number) =>
         gauge(`blatam_adapter_${name}`, help, 'adapter', each(pool, read));
-      adapter('up', 'Whether the adapter is ready.', (a) => (a.state === 'ready' ? 1 : 0));
-      adapter('used_bytes', 'Memory in use on the adapter.', (a) => a.memory.used);
+      adapter('up', 'Whether the adapter has a process that serves.', (a) => (isUp(a) ? 1 : 0));
+      adapter('draining', 'Whether the adapter takes no new leases.', (a) => (isDraining(a) ? 1 : 0));
+      adapter('used_bytes', 'Pages leased on the adapter.', (a) => a.memory.used);
+      adapter(
+        'asked_bytes',
+        'What those leases were asked to hold; used above it is lost inside pages.',
+        (a) => a.memory.asked,
+      );
+      adapter('idle_bytes', 'Free, but cut into pages of one size: lost to other sizes.', (a) => a.memory.idle);
       adapter('capacity_bytes', 'Memory set aside on the adapter.', (a) => a.memory.capacity);
+      adapter('free_slabs', 'Slabs of 4 MiB that no page size has.', (a) => a.memory.freeSlabs);
+      adapter('in_flight_bytes', 'Bytes sent to or asked of the adapter and not answered.', (a) => a.bytesInFlight);
       adapter('queue', 'Requests that the adapter has not answered.', (a) => a.queue);
-      adapter('utilization_ratio', 'Share of time with work pending, since its start.', (a) => a.utilization);
+      adapter('utilization_ratio', 'Share of the last five seconds with work pending.', (a) => a.utilization);
       counter(
         'blatam_adapter_restarts_total',
         'Times its process was started again.',

@@ -11,6 +11,8 @@ import { contentDigest } from './contract/content-digest.ts';
 import { type Handover, INTERNAL_SCOPE } from './contract/internal.ts';
 import {
   listQuerySchema,
+  moveBodySchema,
+  parseBody,
   parseCodec,
   parseKey,
   parseQuery,
@@ -21,6 +23,7 @@ import {
 import { asProblem, problem, problemResponse } from './contract/problems.ts';
 import type { Caller } from './contract/signatures.ts';
 import type { Pool } from './gpu/pool.ts';
+import { readJsonBody } from './json-body.ts';
 import type { CoreMetrics } from './metrics.ts';
 import type { Readiness } from './readiness.ts';
 
@@ -140,6 +143,31 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     allow(c, 'tensors:read', 'adapters');
     return c.json({ adapters: pool.report() });
   });
+  app.post('/v1/tensors:move', async (c) => {
+    const caller = allow(c, 'cache:admin', 'move');
+    const { what, adapter } = parseBody(moveBodySchema, await jsonBody(c));
+    return c.json({ adapter, ...(await cache.move(caller.tenant, what, adapter, leaving(c.env.outgoing))) });
+  });
+  app.post('/v1/adapters/:id/drain', async (c) => {
+    allow(c, 'cache:admin', 'drain');
+    const adapter = c.req.param('id');
+    return c.json({ adapter, ...(await cache.drain(adapter, leaving(c.env.outgoing))) });
+  });
+  app.post('/v1/adapters/:id/resume', (c) => {
+    allow(c, 'cache:admin', 'resume');
+    const adapter = c.req.param('id');
+    return c.json({ adapter, state: pool.resume(adapter).state });
+  });
+  app.post('/v1/adapters/:id/restart', async (c) => {
+    allow(c, 'cache:admin', 'restart');
+    const adapter = c.req.param('id');
+    return c.json({ adapter, ...(await cache.restart(adapter, leaving(c.env.outgoing))) });
+  });
+  app.post('/v1/cache/check', (c) => {
+    allow(c, 'cache:admin', 'check');
+    const faults = cache.check();
+    return c.json({ ok: faults.length === 0, faults });
+  });
   app.get('/v1/internal/keys/:keyid', async (c) => {
     allow(c, INTERNAL_SCOPE, 'key');
     return c.json({ sealed: await parts.sealKey(c.req.param('keyid')) });
@@ -169,6 +197,13 @@ function encodedKey(c: C): string {
   const path = url.slice(url.indexOf('/', url.indexOf('://') + 3)).split(/[?#]/, 1)[0] ?? '';
   if (path.startsWith(KEY_ROUTE)) return path.slice(KEY_ROUTE.length);
   throw problem('route_unknown', `Tensors are at ${KEY_ROUTE}, in these characters.`);
+}
+
+function jsonBody(c: C): Promise<Uint8Array> {
+  const { incoming, handover } = c.env;
+  const { chunks } = requestBody(incoming, handover?.body);
+  const digest = handover?.body ? undefined : c.get('digest');
+  return readJsonBody({ type: c.req.header('content-type'), chunks, digest });
 }
 
 function refuseOtherMedia(c: C): void {

@@ -1,5 +1,6 @@
 // What callers send and get, as zod schemas, from which the types follow. Pure: edge and core read the same file.
 import { z } from 'zod';
+import { parseJson } from './json.ts';
 import { problem } from './problems.ts';
 import { integer } from './settings.ts';
 
@@ -33,6 +34,18 @@ export const listQuerySchema = z.strictObject({
   cursor: z.string().max(KEY_CHARS_MAX).default(''),
   limit: integer(1, LIST_MAX).default(100),
 });
+
+const ADAPTER_CHARS_MAX = 64;
+
+/** What is to move, by key or by prefix, and where to. */
+export const moveBodySchema = z
+  .strictObject({
+    key: keySchema.optional(),
+    prefix: z.string().max(KEY_CHARS_MAX).optional(),
+    adapter: z.string().min(1).max(ADAPTER_CHARS_MAX),
+  })
+  .refine(({ key, prefix }) => (key === undefined) !== (prefix === undefined), 'name either a key or a prefix')
+  .transform(({ key, prefix = '', adapter }) => ({ what: key === undefined ? { prefix } : { key }, adapter }));
 
 export const tensorEntrySchema = z.object({
   key: z.string(),
@@ -77,9 +90,25 @@ export function parseQuery<S extends z.ZodType>(schema: S, query: URLSearchParam
   if (repeated) throw problem('query_malformed', `The query names ${repeated.slice(0, 64)} twice.`);
   const parsed = schema.safeParse(Object.fromEntries(query));
   if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
-  const [first] = faults.map(({ path, message }) => (path ? `${path}: ${message}` : message));
+  const { first, faults } = faultsOf(parsed.error);
   throw problem('query_malformed', `The query is malformed. ${first}.`, { faults });
+}
+
+/** A JSON body against its schema. */
+export function parseBody<S extends z.ZodType>(schema: S, body: Uint8Array): z.infer<S> {
+  const json = parseJson(new TextDecoder().decode(body));
+  if (json === undefined) throw problem('body_malformed', 'The body is not JSON.');
+  const parsed = schema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const { first, faults } = faultsOf(parsed.error);
+  throw problem('body_malformed', `The body is malformed. ${first}.`, { faults });
+}
+
+/** Each fault with its path, and the first in words. */
+function faultsOf({ issues }: z.ZodError) {
+  const faults = issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
+  const [first] = faults.map(({ path, message }) => (path ? `${path}: ${message}` : message));
+  return { first, faults };
 }
 
 /** Only bit-exact storing exists so far, and it is what the default asks for. */
