@@ -94,11 +94,11 @@ const RESTART_MS_MAX = 30_000;
 /** Utilization is that of the last five seconds. */
 const SAMPLE = { everyMs: 500, count: 11 };
 
-/** What later links have. */
+/** What a link may have besides. */
 interface MoreLink {
-  /** Ends the process on purpose. */
-  restart?(): unknown;
-  readonly bytesInFlight?: number;
+  /** Ends the process as a lost device would; else it is killed. */
+  restart?(): Promise<void>;
+  readonly flight?: { readonly bytes: number };
 }
 
 interface Slot {
@@ -328,7 +328,7 @@ function reportOf(slot: Slot): AdapterReport {
     memory: memoryOf(link?.arena.usage()),
     utilization: link ? slot.utilization.share(performance.now(), link.busyMs) : 0,
     queue: link?.queue ?? 0,
-    bytesInFlight: link?.bytesInFlight ?? 0,
+    bytesInFlight: link?.flight?.bytes ?? 0,
     restarts: slot.restarts,
     ...(slot.state === 'ready' ? {} : { reason: slot.reason }),
   };
