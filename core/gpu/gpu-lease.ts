@@ -22,6 +22,8 @@ export interface LeaseLink {
 
 export interface GpuLease {
   readonly adapter: string;
+  /** Its pages, as its adapter's arena knows them: for trials. */
+  readonly lease: Lease;
   readonly lost: boolean;
   readonly bytes: number;
   readonly pageBytes: number;
@@ -47,13 +49,12 @@ export interface GpuTrial {
   fits(bytes: number): boolean;
 }
 
-const leaseOf = new WeakMap<object, Lease>();
-
 export function gpuLease(adapter: string, link: LeaseLink, options: { pageBytes?: number } = {}): GpuLease {
   const lease = link.arena.lease(options);
   let bytes = 0;
-  const self: GpuLease = {
+  return {
     adapter,
+    lease,
     get lost() {
       return lease.lost;
     },
@@ -71,11 +72,11 @@ export function gpuLease(adapter: string, link: LeaseLink, options: { pageBytes?
     },
     trial() {
       const trial = link.arena.trial();
-      const each = (change: (lease: Lease) => void) => (other: GpuLease) => {
-        const inner = leaseOf.get(other);
-        if (inner) change(inner);
+      return {
+        give: (other) => trial.give(other.lease),
+        keep: (other) => trial.keep(other.lease),
+        fits: (size) => trial.fits(lease, size),
       };
-      return { give: each(trial.give), keep: each(trial.keep), fits: (size) => trial.fits(lease, size) };
     },
     range: (index) => lease.range(index),
     write: async (offset, piece, length) => link.write(piece, length, lease.runs(offset, length)),
@@ -87,8 +88,6 @@ export function gpuLease(adapter: string, link: LeaseLink, options: { pageBytes?
     },
     release: () => lease.release(),
   };
-  leaseOf.set(self, lease);
-  return self;
 }
 
 export function runOn(adapter: string, link: LeaseLink, work: Work, options?: RunOptions): Promise<Result> {
