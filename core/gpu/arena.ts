@@ -9,7 +9,6 @@
 import { bookFaults } from './arena-faults.ts';
 import { createNumberSet, type NumberSet } from './number-set.ts';
 import {
-  BINDING_BYTES,
   type Holding,
   isPageSize,
   PAGE_BYTES,
@@ -22,12 +21,11 @@ import {
   type Run,
   runsOf,
   SLAB_BYTES,
+  SLABS_PER_BINDING,
   slabOf,
 } from './pages.ts';
 
 export { BINDING_BYTES, PAGE_BYTES, pageBytesFor, type Run, SLAB_BYTES } from './pages.ts';
-
-const SLABS_PER_BINDING = BINDING_BYTES / SLAB_BYTES;
 
 export interface Lease {
   readonly arena: Arena;

@@ -5,7 +5,7 @@ export const PAGE_BYTES = 64 << 10;
 export const SLAB_BYTES = 4 << 20;
 /** Every adapter can bind this much. */
 export const BINDING_BYTES = 128 << 20;
-const SLABS_PER_BINDING = BINDING_BYTES / SLAB_BYTES;
+export const SLABS_PER_BINDING = BINDING_BYTES / SLAB_BYTES;
 /** What offsets of storage bindings are multiples of, on every adapter. */
 export const PAGE_STEP = 256;
 /** A page's number is that of its slab times this, and its place in the slab. */
