@@ -9,6 +9,8 @@ export const FORMAT = { f16: 0, bf16: 1 } as const;
 export const OPERATION = { sum: 0, max: 1, min: 2, sumOfSquares: 3 } as const;
 /** What a stream of checksum reads at most, in units of 16 bytes; part of what the hash is. */
 export const CHECKSUM_UNITS = 32;
+/** Where the signs of a rotation go: SIGNS of hadamard. Forward rotates; inverse undoes it. */
+export const SIGNS = { none: 0, forward: 1, inverse: 2 } as const;
 /** The largest block that the Hadamard kernels take. */
 export const HADAMARD_BLOCK_MAX = 256;
 
@@ -120,31 +122,35 @@ export const CATALOGUE = {
   }),
 
   hadamard: define({
-    about: 'orthonormal Walsh-Hadamard transform of each block of BLOCK values (16, 32, 64, 128, 256); its own inverse',
+    about:
+      'orthonormal Walsh-Hadamard transform of each block of BLOCK values (16, 32, 64, 128, 256), its own inverse; ' +
+      'with SIGNS, the rotation of vectors of DIM values (a multiple of BLOCK; 0: BLOCK), or what undoes it',
     bindings: { source: { access: 'read', bytes: hadamardBytes }, target: { access: 'write', bytes: hadamardBytes } },
     parameters: { values: 'u32' },
-    constants: { BLOCK: 128 },
+    constants: { BLOCK: 128, SIGNS: SIGNS.none, DIM: 0 },
     elements: FLOATS,
     variants: [
       {
         name: 'subgroup',
-        files: ['hadamard-subgroup.wgsl'],
+        files: ['signs.wgsl', 'hadamard.wgsl', 'hadamard-subgroup.wgsl'],
         ...subgroups,
+        worksWith: isRotation,
         tuning: { WORKGROUP: 128 },
         workgroups: (p, { WORKGROUP }) => Math.min(parts(p.values, WORKGROUP * 4), WORKGROUPS_MAX),
       },
       {
         name: 'workgroup',
-        files: ['flat.wgsl', 'hadamard-workgroup.wgsl'],
+        files: ['flat.wgsl', 'signs.wgsl', 'hadamard.wgsl', 'hadamard-workgroup.wgsl'],
         ...barriers,
         tuning: { WORKGROUP: 128 },
-        worksWith: ({ WORKGROUP, BLOCK }) => WORKGROUP * 2 >= BLOCK,
+        worksWith: (fixed) => fixed.WORKGROUP * 2 >= fixed.BLOCK && isRotation(fixed),
         workgroups: (p, { WORKGROUP }) => parts(p.values, WORKGROUP * 2),
       },
       {
         name: 'lane',
-        files: ['flat.wgsl', 'hadamard-lane.wgsl'],
+        files: ['flat.wgsl', 'signs.wgsl', 'hadamard.wgsl', 'hadamard-lane.wgsl'],
         tuning: { WORKGROUP: 16 },
+        worksWith: isRotation,
         workgroups: (p, { WORKGROUP, BLOCK }) => parts(p.values, WORKGROUP * BLOCK),
       },
     ],
@@ -231,6 +237,10 @@ export const CATALOGUE = {
 
 function hadamardBytes(p: { readonly values: number }, size: number): number {
   return p.values * size;
+}
+
+function isRotation({ BLOCK, SIGNS: signs, DIM }: Readonly<Record<'BLOCK' | 'SIGNS' | 'DIM', number>>): boolean {
+  return DIM % BLOCK === 0 && signs <= SIGNS.inverse;
 }
 
 function tiles({ rows, columns }: Shape): readonly [number, number] {

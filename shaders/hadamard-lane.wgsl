@@ -1,5 +1,4 @@
 // Walsh-Hadamard transform, a block to each lane: no barrier, nothing shared, the block in the lane's own memory.
-override BLOCK: u32;
 @group(0) @binding(0) var<storage, read> source: array<vec4<Element>>;
 @group(0) @binding(1) var<storage, read_write> transformed: array<vec4<Element>>;
 
@@ -8,10 +7,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let block = flat_lane(group, groups, local);
   if (block >= parameters.values / BLOCK) { return; }
   let quads = BLOCK / 4u;
-  let scale = inverseSqrt(f32(BLOCK));
   var x: array<vec4f, 64>;
   for (var i = 0u; i < quads; i++) {
-    let v = vec4f(source[block * quads + i]) * scale;
+    let v = vec4f(source[block * quads + i]) * signs_at(1u, block * BLOCK + i * 4u);
     let near = vec4f(v.x + v.y, v.x - v.y, v.z + v.w, v.z - v.w);
     x[i] = vec4f(near.xy + near.zw, near.xy - near.zw);
   }
@@ -25,5 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       }
     }
   }
-  for (var i = 0u; i < quads; i++) { transformed[block * quads + i] = vec4<Element>(x[i]); }
+  for (var i = 0u; i < quads; i++) {
+    transformed[block * quads + i] = vec4<Element>(x[i] * factor() * signs_at(2u, block * BLOCK + i * 4u));
+  }
 }

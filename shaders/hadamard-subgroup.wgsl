@@ -1,7 +1,6 @@
 // Walsh-Hadamard transform in registers: a subgroup takes a block (or as many as it has lanes for); lane l holds the values
 // l, l + lanes, l + 2 lanes, …: distances below the number of lanes are shuffles, those above are the lane's own.
 override WORKGROUP: u32;
-override BLOCK: u32;
 @group(0) @binding(0) var<storage, read> source: array<Element>;
 @group(0) @binding(1) var<storage, read_write> transformed: array<Element>;
 
@@ -11,14 +10,13 @@ fn main(
   @builtin(num_subgroups) subgroups: u32, @builtin(subgroup_size) lanes: u32, @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let held = max(BLOCK / lanes, 1u);
-  let scale = inverseSqrt(f32(BLOCK));
   var x: array<f32, 64>;
   let span = held * lanes;
   for (var first = (group.x * subgroups + subgroup) * span; first < parameters.values; first += groups.x * subgroups * span) {
     for (var k = 0u; k < held; k++) {
       let at = first + k * lanes + lane;
       x[k] = 0f;
-      if (at < parameters.values) { x[k] = f32(source[at]) * scale; }
+      if (at < parameters.values) { x[k] = f32(source[at]) * sign_at(1u, at); }
     }
     for (var distance = 1u; distance < min(BLOCK, lanes); distance *= 2u) {
       let sign = select(1f, -1f, (lane & distance) != 0u);
@@ -35,7 +33,7 @@ fn main(
     }
     for (var k = 0u; k < held; k++) {
       let at = first + k * lanes + lane;
-      if (at < parameters.values) { transformed[at] = Element(x[k]); }
+      if (at < parameters.values) { transformed[at] = Element(x[k] * factor() * sign_at(2u, at)); }
     }
   }
 }

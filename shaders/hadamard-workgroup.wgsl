@@ -1,6 +1,5 @@
 // Walsh-Hadamard transform in workgroup memory: two values to a lane, as many blocks at once as fit.
 // WORKGROUP is a power of two, and half a block at least.
-override BLOCK: u32;
 override SHARED: u32 = WORKGROUP * 2u;
 @group(0) @binding(0) var<storage, read> source: array<Element>;
 @group(0) @binding(1) var<storage, read_write> transformed: array<Element>;
@@ -9,9 +8,9 @@ var<workgroup> shared_values: array<f32, SHARED>;
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) local: u32) {
   let first = flat_group(group, groups) * SHARED;
-  let scale = inverseSqrt(f32(BLOCK));
   for (var k = local; k < SHARED; k += WORKGROUP) {
-    if (first + k < parameters.values) { shared_values[k] = f32(source[first + k]) * scale; }
+    let at = first + k;
+    if (at < parameters.values) { shared_values[k] = f32(source[at]) * sign_at(1u, at); }
   }
   workgroupBarrier();
   for (var distance = 1u; distance < BLOCK; distance *= 2u) {
@@ -23,6 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     workgroupBarrier();
   }
   for (var k = local; k < SHARED; k += WORKGROUP) {
-    if (first + k < parameters.values) { transformed[first + k] = Element(shared_values[k]); }
+    let at = first + k;
+    if (at < parameters.values) { transformed[at] = Element(shared_values[k] * factor() * sign_at(2u, at)); }
   }
 }

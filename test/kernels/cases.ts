@@ -2,9 +2,10 @@
 // with a bound for each. The bounds are those of rounding: a sum of n terms in f32, in any order, with or without fused
 // steps, is within n * 2^-24 * (sum of sizes) of the true one; a result in f16 adds half a unit in its 11th bit.
 import { type AnyDispatch, type AnyWanted, type BufferRange, entry } from '../../core/gpu/kernel-choice.ts';
-import { FORMAT, hadamardBlock, type KernelName, OPERATION } from '../../shaders/catalogue.ts';
+import { FORMAT, hadamardBlock, type KernelName, OPERATION, SIGNS } from '../../shaders/catalogue.ts';
 import type { Element } from '../../shaders/kernel.ts';
 import * as references from '../../shaders/references.ts';
+import { rotate, unrotate } from '../../shaders/rotation.ts';
 import { checksumSteps } from '../../shaders/steps.ts';
 import type { Seeded } from '../support/seeded.ts';
 
@@ -134,13 +135,41 @@ function* hadamards(seed: Seeded): Generator<Case> {
       const bound = (i: number) =>
         ((Math.log2(block) + 5) * ROUNDING * (sizes[Math.floor(i / block)] ?? 0)) / Math.sqrt(block) +
         roundingOf(element, expected[i] ?? 0);
-      const base = { kernel: 'hadamard', element, constants: { BLOCK: block } } as const;
+      const constants = { BLOCK: block, SIGNS: SIGNS.none, DIM: 0 };
+      const base = { kernel: 'hadamard', element, constants } as const;
       yield {
         ...base,
         name: `${rows} x ${width} ${element}`,
         parameters: { values },
         sources: { source },
         expected: { values: expected, bound, element },
+      };
+    }
+  yield* rotations(seed);
+}
+
+/** In f32 the same bits as on the processor, in every form. */
+function* rotations(seed: Seeded): Generator<Case> {
+  for (const [dim, rows] of [
+    [64, 3],
+    [80, 7],
+    [96, 3],
+    [128, 5],
+    [256, 9],
+  ] as const)
+    for (const signs of [SIGNS.forward, SIGNS.inverse]) {
+      const source = gaussian(seed, dim * rows, 'f32');
+      const turned = Float32Array.from(source);
+      for (let row = 0; row < rows; row++)
+        (signs === SIGNS.forward ? rotate : unrotate)(turned.subarray(row * dim, (row + 1) * dim));
+      const constants = { BLOCK: hadamardBlock(dim), SIGNS: signs, DIM: dim };
+      const base = { kernel: 'hadamard', element: 'f32', constants } as const;
+      yield {
+        ...base,
+        name: `${rows} x ${dim} with signs ${signs === SIGNS.forward ? 'before' : 'after'}`,
+        parameters: { values: dim * rows },
+        sources: { source },
+        expected: { bytes: bytesOf(turned) },
       };
     }
 }

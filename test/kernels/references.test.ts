@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FORMAT, hadamardBlock, OPERATION } from '../../shaders/catalogue.ts';
 import * as references from '../../shaders/references.ts';
+import { rotate, unrotate } from '../../shaders/rotation.ts';
+import { signOf } from '../../shaders/signs.ts';
 import { checksumSteps } from '../../shaders/steps.ts';
 import { seeded } from '../support/seeded.ts';
 
@@ -61,6 +63,34 @@ test('hadamard() is its own inverse and keeps lengths; blocks of 80 and 96 are 1
   const norm = (x: Float64Array) => references.reduce(x, x.length, OPERATION.sumOfSquares)[0] ?? 0;
   assert.ok(Math.abs(norm(once) - norm(source)) < 1e-12);
   assert.ok(source.every((value, i) => Math.abs(value - (twice[i] ?? 0)) < 1e-12));
+});
+
+test('signOf() has these signs for ever, about half of them negative', () => {
+  const signs = Array.from({ length: 64 }, (_, channel) => (signOf(channel) < 0 ? '-' : '+')).join('');
+  assert.equal(signs, '++-++-++--+++-+---+--++-+-------+-+--+++-++--+--+---++-+++++++++');
+  const negative = Array.from({ length: 256 }, (_, channel) => signOf(channel)).filter((sign) => sign < 0).length;
+  assert.ok(Math.abs(negative - 128) < 4 * 8, `${negative} of 256`);
+});
+
+test('rotate() is signs and then the transform; unrotate() undoes it', () => {
+  const { next, seed } = seeded();
+  for (const dim of [64, 80, 96, 128, 256]) {
+    const vector = Float32Array.from({ length: dim }, () => next() - 0.5);
+    const expected = references.hadamard(
+      vector.map((value, channel) => value * signOf(channel)),
+      hadamardBlock(dim),
+    );
+    const turned = Float32Array.from(vector);
+    rotate(turned);
+    const isNear = (value: number, i: number) => Math.abs(value - (expected[i] ?? 0)) < 1e-6;
+    assert.ok(turned.every(isNear), `${dim}, SEED=${seed}`);
+    unrotate(turned);
+    assert.ok(
+      turned.every((value, i) => Math.abs(value - (vector[i] ?? 0)) < 1e-6),
+      `${dim}, SEED=${seed}`,
+    );
+  }
+  assert.throws(() => rotate(new Float32Array(72)), { message: /a multiple of 16 values, not 72/ });
 });
 
 test('pack() and unpack() are exact where both formats agree', () => {
