@@ -18,12 +18,22 @@ export const HADAMARD_BLOCK_MAX = 256;
 export const hadamardBlock = (width: number): number => Math.min(width & -width, HADAMARD_BLOCK_MAX);
 
 /** A lane takes PER units: a workgroup apart, so that GPUs read in one go, or side by side, which processors like. */
-function streaming<P extends string>(file: string, units: (p: Readonly<Record<P, number>>) => number): Variant<P>[] {
+function streaming<P extends string>(
+  file: string,
+  units: (p: Readonly<Record<P, number>>) => number,
+  { apart = [], beside = [] }: { readonly apart?: readonly string[]; readonly beside?: readonly string[] } = {},
+): Variant<P>[] {
   const files = ['flat.wgsl', file];
   const workgroups: Variant<P>['workgroups'] = (p, { WORKGROUP, PER = 1 }) => parts(units(p), WORKGROUP * PER);
   return [
-    { name: 'apart', files, avoids: ['software'], tuning: { WORKGROUP: 256, PER: 4, BESIDE: 0 }, workgroups },
-    { name: 'beside', files, tuning: { WORKGROUP: 64, PER: 16, BESIDE: 1 }, workgroups },
+    {
+      name: 'apart',
+      files: [...files, ...apart],
+      avoids: ['software'],
+      tuning: { WORKGROUP: 256, PER: 4, BESIDE: 0 },
+      workgroups,
+    },
+    { name: 'beside', files: [...files, ...beside], tuning: { WORKGROUP: 16, PER: 64, BESIDE: 1 }, workgroups },
   ];
 }
 
@@ -87,7 +97,10 @@ export const CATALOGUE = {
     parameters: { values: 'u32' },
     constants: { FORMAT: FORMAT.f16 },
     elements: ['u32'],
-    variants: streaming<'values'>('pack.wgsl', (p) => parts(p.values, 8)),
+    variants: streaming<'values'>('pack.wgsl', (p) => parts(p.values, 8), {
+      apart: ['pack-shifts.wgsl'],
+      beside: ['upper.wgsl', 'pack-products.wgsl'],
+    }),
   }),
 
   unpack: define({
@@ -99,7 +112,10 @@ export const CATALOGUE = {
     parameters: { values: 'u32' },
     constants: { FORMAT: FORMAT.f16 },
     elements: ['u32'],
-    variants: streaming<'values'>('unpack.wgsl', (p) => parts(p.values, 8)),
+    variants: streaming<'values'>('unpack.wgsl', (p) => parts(p.values, 8), {
+      apart: ['unpack-shifts.wgsl'],
+      beside: ['upper.wgsl', 'unpack-products.wgsl'],
+    }),
   }),
 
   checksum: define({
