@@ -165,9 +165,10 @@ export const CATALOGUE = {
       {
         name: 'lane',
         files: ['flat.wgsl', 'signs.wgsl', 'hadamard.wgsl', 'hadamard-lane.wgsl'],
-        tuning: { WORKGROUP: 16 },
+        tuning: { WORKGROUP: 64 },
         worksWith: isRotation,
-        workgroups: (p, { WORKGROUP, BLOCK }) => parts(p.values, WORKGROUP * BLOCK),
+        // of 128 values a lane gives half
+        workgroups: (p, { WORKGROUP, BLOCK }) => parts(p.values, WORKGROUP * (BLOCK === 128 ? 64 : BLOCK)),
       },
     ],
   }),

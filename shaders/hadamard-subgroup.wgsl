@@ -18,11 +18,7 @@ fn main(
       x[k] = 0f;
       if (at < parameters.values) { x[k] = f32(source[at]) * sign_at(1u, at); }
     }
-    for (var distance = 1u; distance < min(BLOCK, lanes); distance *= 2u) {
-      let sign = select(1f, -1f, (lane & distance) != 0u);
-      for (var k = 0u; k < held; k++) { x[k] = sign * x[k] + subgroupShuffleXor(x[k], distance); }
-    }
-    for (var distance = 1u; distance < held; distance *= 2u) {
+    for (var distance = held / 2u; distance > 0u; distance /= 2u) {
       for (var k = 0u; k < held / 2u; k++) {
         let low = (k / distance) * 2u * distance + k % distance;
         let a = x[low];
@@ -31,9 +27,13 @@ fn main(
         x[low + distance] = a - b;
       }
     }
+    for (var distance = min(BLOCK, lanes) / 2u; distance > 0u; distance /= 2u) {
+      let sign = select(1f, -1f, (lane & distance) != 0u);
+      for (var k = 0u; k < held; k++) { x[k] = sign * x[k] + subgroupShuffleXor(x[k], distance); }
+    }
     for (var k = 0u; k < held; k++) {
       let at = first + k * lanes + lane;
-      if (at < parameters.values) { transformed[at] = Element(x[k] * factor() * sign_at(2u, at)); }
+      if (at < parameters.values) { transformed[at] = Element(x[k] * FACTOR * sign_at(2u, at)); }
     }
   }
 }

@@ -13,7 +13,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     if (at < parameters.values) { shared_values[k] = f32(source[at]) * sign_at(1u, at); }
   }
   workgroupBarrier();
-  for (var distance = 1u; distance < BLOCK; distance *= 2u) {
+  for (var distance = BLOCK / 2u; distance > 0u; distance /= 2u) {
     let low = (local / distance) * 2u * distance + local % distance;
     let a = shared_values[low];
     let b = shared_values[low + distance];
@@ -23,6 +23,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   for (var k = local; k < SHARED; k += WORKGROUP) {
     let at = first + k;
-    if (at < parameters.values) { transformed[at] = Element(shared_values[k] * factor() * sign_at(2u, at)); }
+    if (at < parameters.values) { transformed[at] = Element(shared_values[k] * FACTOR * sign_at(2u, at)); }
   }
 }

@@ -1,7 +1,7 @@
 // Rotations of one vector in place: fixed signs, then the orthonormal Hadamard transform in blocks of `hadamardBlock(dim)`;
-// unrotating is the transform, then the signs. In the operations of the kernel `hadamard`, in its order: f32 sums and
-// differences at distances 1, 2, 4, …, one f32 product at the end. So a kernel with SIGNS gives the same bits wherever the
-// adapter neither flushes denormals nor joins sums; the tests hold both software adapters to that. Pure.
+// unrotating is the transform, then the signs. In the operations of the kernel `hadamard` and in its order: f32 sums and
+// differences at distances block / 2, …, 2, 1, and one f32 product at the end. So the kernel with SIGNS gives the same bits,
+// unless an adapter flushes denormals or regroups sums; the tests hold every form to that on both software adapters. Pure.
 import { hadamardBlock } from './catalogue.ts';
 import { signOf } from './signs.ts';
 
@@ -27,7 +27,7 @@ function transform(vector: Float32Array): void {
   const block = hadamardBlock(vector.length);
   if (block < BLOCK_MIN)
     throw new RangeError(`a vector to rotate has a multiple of ${BLOCK_MIN} values, not ${vector.length}`);
-  for (let distance = 1; distance < block; distance *= 2)
+  for (let distance = block / 2; distance >= 1; distance /= 2)
     for (let low = 0; low < vector.length; low += 2 * distance)
       for (let i = low; i < low + distance; i++) {
         const a = vector[i] ?? 0;

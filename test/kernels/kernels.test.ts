@@ -113,6 +113,7 @@ describe('choose()', () => {
       variant: 'subgroup',
       tuning: { WORKGROUP: 48 },
     });
+    says(/lane does not work with .*"DIM":80/, bare, { kernel: 'hadamard', constants: { BLOCK: 32, DIM: 80 } });
     says(/WORKGROUP=4096 exceeds the adapter's 1024/, gpu, { kernel: 'fill', tuning: { WORKGROUP: 4096 } });
   });
 });
