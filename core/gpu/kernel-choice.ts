@@ -1,6 +1,7 @@
 // From what is to be computed to how: which variant, with which constants, in how many workgroups, and whether the ranges
-// hold what the kernel touches. A fault is found here, before anything is encoded, and says what to do. Nothing of a device
-// but its limits is known here. Not checked: what lies in the buffers, and that a buffer is alive.
+// hold what the kernel touches and no buffer is read and written at once. A fault is found here, before anything is encoded,
+// and says what to do. Nothing of a device but its limits is known here. Not checked: what lies in the buffers, and that a
+// buffer is alive.
 import {
   type BindingOf,
   CATALOGUE,
@@ -72,9 +73,29 @@ type Numbers = Readonly<Record<string, number>>;
 export type AnyKernel = Kernel<string, string, never>;
 
 export function entry(name: KernelName): AnyKernel {
-  const found = (CATALOGUE as Readonly<Record<string, unknown>>)[name] as AnyKernel | undefined;
-  if (!found) throw new KernelError(`there is no kernel ${name}; there is ${Object.keys(CATALOGUE).join(', ')}`);
-  return found;
+  if (!Object.hasOwn(CATALOGUE, name))
+    throw new KernelError(`there is no kernel ${name}; there is ${Object.keys(CATALOGUE).join(', ')}`);
+  return (CATALOGUE as Readonly<Record<string, unknown>>)[name] as AnyKernel;
+}
+
+const WANTED = /^([^:]+)((?::\w+=\d+)*)(?::(u32|f32|f16))?$/;
+
+/** What a person writes: `hadamard`, or with constants and element `hadamard:BLOCK=64:f16`. */
+export function wantedOf(text: string): AnyWanted {
+  const [, name = '', numbers = '', element] = WANTED.exec(text) ?? [];
+  const { constants: known, elements } = entry((name || text) as KernelName);
+  const constants = Object.fromEntries(
+    numbers
+      .split(':')
+      .flatMap((each) => (each ? [each.split('=')] : []))
+      .map(([key = '', value]) => [key, Number(value)]),
+  );
+  const stray = Object.keys(constants).find((key) => !Object.hasOwn(known, key));
+  if (stray)
+    throw new KernelError(`${name} has no constant ${stray}; it has ${Object.keys(known).join(', ') || 'none'}`);
+  if (element && !elements.includes(element as Element))
+    throw new KernelError(`${name} is not made for ${element}, but for ${elements.join(', ')}`);
+  return { kernel: name, constants, ...(element ? { element } : {}) } as AnyWanted;
 }
 
 /** Without parameters: the first variant that the adapter can take; which one fits a shape, only `dispatch` tells. */
@@ -152,13 +173,19 @@ function faultOf(
 /** Two dimensions, of which the first is full: a kernel numbers its workgroups through. */
 export function workgroupsOf({ variant, fixed, kernel }: Choice, parameters: Numbers): readonly [number, number] {
   const count = variant.workgroups(parameters, fixed);
-  if (typeof count !== 'number') return count;
+  const [x, y] = typeof count === 'number' ? spread(count) : count;
+  const isGood = (n: number) => Number.isInteger(n) && n <= WORKGROUPS_MAX;
+  if (!isGood(x) || !isGood(y)) throw new KernelError(`${kernel} would need ${count} workgroups; dispatch it in parts`);
+  return [x, y];
+}
+
+function spread(count: number): readonly [number, number] {
   const y = Math.max(1, Math.ceil(count / WORKGROUPS_MAX));
-  if (y > WORKGROUPS_MAX) throw new KernelError(`${kernel} would need ${count} workgroups; dispatch it in parts`);
   return [Math.ceil(count / y), y];
 }
 
-/** Throws unless the parameters are numbers of their kind and every range holds what the kernel will touch. */
+/** Throws unless the parameters are numbers of their kind, every range holds what the kernel will touch, and none is written
+ * where another is read. */
 export function checkDispatch(dispatch: AnyDispatch, element: Element, limits: DeviceLimits): void {
   const { bindings, parameters } = entry(dispatch.kernel);
   const given = dispatch.parameters as Numbers;
@@ -170,6 +197,29 @@ export function checkDispatch(dispatch: AnyDispatch, element: Element, limits: D
   const ranges = dispatch.bindings as Readonly<Record<string, BufferRange>>;
   for (const [name, binding] of Object.entries(bindings))
     checkRange(`${dispatch.kernel}: binding ${name}`, ranges[name], binding, given, element, limits);
+  checkAliases(dispatch.kernel, bindings, ranges);
+}
+
+/** WebGPU tracks whole buffers: one that is written in a dispatch cannot be read in it, wherever the ranges lie. */
+function checkAliases(
+  kernel: string,
+  bindings: AnyKernel['bindings'],
+  ranges: Readonly<Record<string, BufferRange>>,
+): void {
+  const all = Object.entries(bindings).flatMap(([name, { access }]) => {
+    const range = ranges[name];
+    return range ? [{ name, access, range }] : [];
+  });
+  for (const a of all)
+    for (const b of all) {
+      if (a === b || a.access !== 'write' || a.range.buffer !== b.range.buffer) continue;
+      if (b.access === 'read')
+        throw new KernelError(
+          `${kernel}: ${b.name} is read in the buffer that ${a.name} is written in; use another buffer`,
+        );
+      if (a.range.offset < b.range.offset + b.range.size && b.range.offset < a.range.offset + a.range.size)
+        throw new KernelError(`${kernel}: ${a.name} and ${b.name} are written, and overlap`);
+    }
 }
 
 function checkRange(
@@ -182,8 +232,10 @@ function checkRange(
 ): void {
   if (!range) throw new KernelError(`${what} is missing`);
   const { buffer, offset, size } = range;
+  if (!(Number.isSafeInteger(offset) && offset >= 0 && Number.isSafeInteger(size)))
+    throw new KernelError(`${what} begins at ${offset} and has ${size} bytes; both have to be whole numbers`);
   const asked = Math.ceil(bytes(parameters, ELEMENT_BYTES[element]) / UNIT_BYTES) * UNIT_BYTES;
-  if (size < asked)
+  if (!(size >= asked))
     throw new KernelError(`${what} holds ${size} bytes, and ${asked} will be touched: ${JSON.stringify(parameters)}`);
   if (size % UNIT_BYTES !== 0) throw new KernelError(`${what} has ${size} bytes; make it a multiple of ${UNIT_BYTES}`);
   if (offset % offsetAlignment !== 0)

@@ -1,5 +1,6 @@
 // Kernels on one device: pipelines compiled in the background and kept, bind groups kept, lists of dispatches run in one
-// pass and one submit, in the order in which `run` was called. A pipeline's key is name, variant, element and constants,
+// pass and one submit, in the order in which `run` was called. Who needs more than dispatches in a submit, or an order of
+// his own, takes `plan` (checked and compiled) and `submit` (at once). A pipeline's key is name, variant, element and constants,
 // never shapes or offsets. Ranges are checked against the catalogue before anything is encoded. Both caches are bounded,
 // the least recently used going first. Buffers stay the caller's; one that is destroyed is to be `forget`ten.
 import type { KernelName } from '../../shaders/catalogue.ts';
@@ -35,11 +36,36 @@ export interface RunOptions {
   readonly timed?: boolean;
 }
 
+/** A checked list of dispatches with its pipelines: nothing is left that could fail. */
+export interface Plan {
+  readonly dispatches: readonly AnyDispatch[];
+  readonly steps: readonly Step[];
+}
+
+interface Step {
+  readonly pipeline: GPUComputePipeline;
+  readonly workgroups: readonly [number, number];
+}
+
+export interface SubmitOptions extends RunOptions {
+  /** Encodes what belongs into the same submit, behind the pass. */
+  readonly after?: (encoder: GPUCommandEncoder) => void;
+}
+
+/** How long the pass of a submit took, once it is done. */
+export interface Stopwatch {
+  read(): Promise<number>;
+}
+
 export interface Kernels {
   /** Compiles what is not there yet. */
   prepare(wanted: readonly AnyWanted[]): Promise<void>;
   /** One pass, one submit; resolves once it is submitted, or once it is done if it is timed. */
   run(dispatches: readonly AnyDispatch[], options?: RunOptions): Promise<number | undefined>;
+  /** Throws what is wrong with a list; a promise only where something has to be compiled. */
+  plan(dispatches: readonly AnyDispatch[]): Plan | Promise<Plan>;
+  /** Encodes and submits, at once; a stopwatch where one is asked for and the adapter has timestamps. */
+  submit(plan: Plan, options?: SubmitOptions): Stopwatch | undefined;
   /** The variant that a dispatch would take here. */
   variantOf(dispatch: AnyDispatch): string;
   /** Lets go of every bind group with this buffer. */
@@ -47,9 +73,9 @@ export interface Kernels {
   report(): { readonly pipelines: number; readonly bindGroups: number };
 }
 
-interface Ready {
-  readonly choice: Choice;
-  readonly pipeline: GPUComputePipeline;
+interface Compiling {
+  readonly made: Promise<GPUComputePipeline>;
+  pipeline?: GPUComputePipeline;
 }
 
 export function openKernels(
@@ -67,59 +93,86 @@ export function openKernels(
   const groups = createBindGroups(device, bindGroupsMax);
   const parameters = capabilities.immediates ? immediateParameters() : uniformParameters(device, layouts.parameters);
   const clock = capabilities.timestamps ? createClock(device) : undefined;
-  const pipelines = createBounded<Promise<Ready>>(pipelinesMax);
+  const pipelines = createBounded<Compiling>(pipelinesMax);
 
-  const compile = (choice: Choice): Promise<Ready> =>
+  const compile = (choice: Choice): Compiling =>
     pipelines.take(choice.key, () => {
       const made = compilePipeline(device, choice, layouts.pipeline(choice.kernel), capabilities.immediates);
-      made.catch(() => {}); // whoever asks for it is told
-      return made;
+      const compiling: Compiling = { made };
+      made.then(
+        (pipeline) => {
+          compiling.pipeline = pipeline;
+        },
+        () => {}, // whoever asks for it is told
+      );
+      return compiling;
     });
   const chosen = (dispatch: AnyDispatch) => choose(dispatch, limits, dispatch.parameters);
 
-  let last: Promise<unknown> = Promise.resolve();
-  async function run(dispatches: readonly AnyDispatch[], timed: boolean): Promise<number | undefined> {
-    const choices = dispatches.map((dispatch) => {
+  function plan(dispatches: readonly AnyDispatch[]): Plan | Promise<Plan> {
+    const checked = dispatches.map((dispatch) => {
       const choice = chosen(dispatch);
       checkDispatch(dispatch, choice.element, limits);
-      return choice;
+      return { choice, workgroups: workgroupsOf(choice, dispatch.parameters) };
     });
-    const before = last;
-    const ready = Promise.all(choices.map(compile));
-    const submitted = (async () => {
-      const all = await ready;
-      await before.catch(() => {});
-      parameters.begin(dispatches);
-      const encoder = device.createCommandEncoder();
-      const stop = timed ? clock?.start() : undefined;
-      const pass = encoder.beginComputePass(stop ? { timestampWrites: stop.writes } : {});
-      for (const [i, dispatch] of dispatches.entries()) encode(pass, dispatch, all[i], i);
-      pass.end();
-      stop?.resolve(encoder);
-      device.queue.submit([encoder.finish()]);
-      return { stop };
-    })();
-    last = submitted;
-    const { stop } = await submitted;
-    return timed ? (stop ? stop.read() : device.queue.onSubmittedWorkDone().then(() => undefined)) : undefined;
+    const steps = checked.map(({ choice, workgroups }) => ({ workgroups, compiling: compile(choice) }));
+    const ready = steps.flatMap(({ workgroups, compiling: { pipeline } }) =>
+      pipeline ? [{ workgroups, pipeline }] : [],
+    );
+    if (ready.length === steps.length) return { dispatches, steps: ready };
+    const made = steps.map(async ({ workgroups, compiling }) => ({ workgroups, pipeline: await compiling.made }));
+    return Promise.all(made).then((all) => ({ dispatches, steps: all }));
   }
 
-  function encode(pass: GPUComputePassEncoder, dispatch: AnyDispatch, ready: Ready | undefined, index: number): void {
-    if (!ready) return;
-    const [x, y] = workgroupsOf(ready.choice, dispatch.parameters);
+  function submit({ dispatches, steps }: Plan, { timed = false, after }: SubmitOptions = {}): Stopwatch | undefined {
+    parameters.begin(dispatches);
+    const encoder = device.createCommandEncoder();
+    const stop = timed ? clock?.start() : undefined;
+    const pass = encoder.beginComputePass(stop ? { timestampWrites: stop.writes } : {});
+    for (const [i, dispatch] of dispatches.entries()) encode(pass, dispatch, steps[i], i);
+    pass.end();
+    stop?.resolve(encoder);
+    after?.(encoder);
+    device.queue.submit([encoder.finish()]);
+    return stop;
+  }
+
+  function encode(pass: GPUComputePassEncoder, dispatch: AnyDispatch, step: Step | undefined, index: number): void {
+    if (!step) return;
+    const [x, y] = step.workgroups;
     if (x === 0) return;
-    pass.setPipeline(ready.pipeline);
+    pass.setPipeline(step.pipeline);
     pass.setBindGroup(0, groups.take(dispatch, layouts.bindings(dispatch.kernel)));
     parameters.set(pass, index);
     pass.dispatchWorkgroups(x, y);
   }
 
+  let last: Promise<unknown> = Promise.resolve();
+  async function run(dispatches: readonly AnyDispatch[], timed: boolean): Promise<number | undefined> {
+    const planned = plan(dispatches);
+    const before = last;
+    const submitted = (async () => {
+      const ready = await planned;
+      await before.catch(() => {});
+      return { stopwatch: submit(ready, { timed }) };
+    })();
+    last = submitted;
+    const { stopwatch } = await submitted;
+    return timed
+      ? stopwatch
+        ? stopwatch.read()
+        : device.queue.onSubmittedWorkDone().then(() => undefined)
+      : undefined;
+  }
+
   for (const wanted of warm) compile(choose(wanted, limits));
   return {
     async prepare(wanted) {
-      await Promise.all(wanted.map((each) => compile(choose(each, limits))));
+      await Promise.all(wanted.map((each) => compile(choose(each, limits)).made));
     },
     run: (dispatches, { timed = false } = {}) => run(dispatches, timed),
+    plan,
+    submit,
     variantOf: (dispatch) => chosen(dispatch).variant.name,
     forget: groups.forget,
     report: () => ({ pipelines: pipelines.size(), bindGroups: groups.size() }),
@@ -131,13 +184,12 @@ async function compilePipeline(
   { key, kernel, variant, element, fixed }: Choice,
   layout: GPUPipelineLayout,
   immediates: boolean,
-): Promise<Ready> {
+): Promise<GPUComputePipeline> {
   const text = composeText(entry(kernel).parameters, variant, element, immediates);
   const module = await compileModule(device, key, text);
   try {
     const compute = { module, entryPoint: 'main', constants: fixed };
-    const pipeline = await device.createComputePipelineAsync({ label: key, layout, compute });
-    return { choice: { key, kernel, variant, element, fixed }, pipeline };
+    return await device.createComputePipelineAsync({ label: key, layout, compute });
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new KernelError(`${key} cannot be made here: ${why}`, { cause });

@@ -3,7 +3,14 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
-import { type AnyDispatch, type BufferRange, choose, type DeviceLimits, entry } from '../../core/gpu/kernel-choice.ts';
+import {
+  type AnyDispatch,
+  type BufferRange,
+  choose,
+  type DeviceLimits,
+  entry,
+  wantedOf,
+} from '../../core/gpu/kernel-choice.ts';
 import { compileModule } from '../../core/gpu/kernel-text.ts';
 import { openKernels } from '../../core/gpu/kernels.ts';
 import { requestKernelDevice } from '../../core/gpu/open-adapter.ts';
@@ -102,6 +109,11 @@ describe('choose()', () => {
     assert.equal(choose(largest, software).key, 'reduce lane-wide f32 OPERATION=1 WORKGROUP=16');
   });
 
+  test('refuses names that only look like kernels', () => {
+    for (const kernel of ['toString', '__proto__', 'constructor'])
+      assert.throws(() => choose({ kernel } as unknown as Parameters<typeof choose>[0], gpu), /there is no kernel/);
+  });
+
   test('says why nothing can be taken', () => {
     const says = (message: RegExp, limits: DeviceLimits, wanted: Parameters<typeof choose>[0]) =>
       assert.throws(() => choose(wanted, limits), { message });
@@ -115,6 +127,26 @@ describe('choose()', () => {
     });
     says(/lane does not work with .*"DIM":80/, bare, { kernel: 'hadamard', constants: { BLOCK: 32, DIM: 80 } });
     says(/WORKGROUP=4096 exceeds the adapter's 1024/, gpu, { kernel: 'fill', tuning: { WORKGROUP: 4096 } });
+  });
+});
+
+describe('wantedOf()', () => {
+  test('reads a kernel, its constants and its element', () => {
+    assert.deepEqual(wantedOf('copy'), { kernel: 'copy', constants: {} });
+    assert.deepEqual(wantedOf('hadamard:BLOCK=64:f16'), {
+      kernel: 'hadamard',
+      constants: { BLOCK: 64 },
+      element: 'f16',
+    });
+    for (const name of names) assert.equal(wantedOf(name).kernel, name);
+  });
+
+  test('says what is wrong', () => {
+    assert.throws(() => wantedOf('hadamrad'), /there is no kernel hadamrad; there is fill/);
+    assert.throws(() => wantedOf('hadamard:BLOCK'), /there is no kernel hadamard:BLOCK/);
+    assert.throws(() => wantedOf(''), /there is no kernel/);
+    assert.throws(() => wantedOf('hadamard:BLOK=64'), /hadamard has no constant BLOK; it has BLOCK/);
+    assert.throws(() => wantedOf('copy:f16'), /copy is not made for f16, but for u32/);
   });
 });
 
@@ -140,6 +172,43 @@ describe('run()', () => {
     await refuses(fill(target, 1.5, 0), /parameter words has to be u32, not 1.5/);
     await refuses(fill(target, 1, -1), /parameter value has to be u32, not -1/);
     assert.deepEqual(await wordsOf(target, 0), []);
+  });
+
+  test('refuses to read where it writes, and parameters that would need too many workgroups', async () => {
+    const { buffer, size } = bench.target(1024);
+    const copy = (source: BufferRange, target: BufferRange): AnyDispatch => ({
+      ...{ kernel: 'copy', bindings: { source, target }, parameters: { words: 4 } },
+    });
+    const refused = kernels.run([copy({ buffer, offset: 0, size: 256 }, { buffer, offset: 512, size: 256 })]);
+    await assert.rejects(refused, /source is read in the buffer that target is written in; use another buffer/);
+    for (const offset of [-256, 0.5, Number.NaN])
+      await assert.rejects(
+        kernels.run([fill({ buffer, offset, size: 256 }, 1, 0)]),
+        /have to be whole numbers|has to be/,
+      );
+    const empty = bench.target(16);
+    const wide: AnyDispatch = {
+      ...{ kernel: 'matmul', variant: 'tiled', parameters: { rows: 0, inner: 0, columns: 64 * 65_536 } },
+      bindings: { left: empty, right: bench.source(new Uint8Array(16)), target: bench.target(16) },
+    };
+    await assert.rejects(kernels.run([wide]), /dispatch it in parts/);
+    assert.ok(size >= 1024);
+  });
+
+  test('submit() takes what plan() gave, at once, with what belongs behind it', async () => {
+    const [target, copy] = [bench.target(16), bench.target(16)];
+    await kernels.prepare([{ kernel: 'fill' }]);
+    const ready = kernels.plan([fill(target, 4, 7)]);
+    assert.ok(!('then' in ready), 'what is compiled needs no wait');
+    const { buffer, offset } = target;
+    kernels.submit(ready, {
+      after: (encoder) => encoder.copyBufferToBuffer(buffer, offset, copy.buffer, copy.offset, 16),
+    });
+    assert.deepEqual(await wordsOf(copy, 4), [7, 7, 7, 7]);
+    const later = kernels.plan([{ ...fill(target, 1, 8), tuning: { WORKGROUP: 48 } } as AnyDispatch]);
+    assert.ok('then' in later, 'what is not, does');
+    kernels.submit(await later);
+    assert.deepEqual(await wordsOf(target, 4), [8, 7, 7, 7]);
   });
 
   test('submits in the order of its calls, also when the first has to be compiled', async () => {
