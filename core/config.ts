@@ -49,7 +49,17 @@ export const coreSettings = {
   GPU_DEADLINE_MS: setting(
     integer(100, 600_000),
     '30000',
-    'an adapter process with work that answers nothing for this long is restarted',
+    'an adapter process that answers nothing, or whose GPU finishes nothing, for this long is restarted',
+  ),
+  GPU_ROBUSTNESS: setting(
+    choice(['on', 'off']),
+    'on',
+    'adapters keep shaders inside their bindings too; off trusts the checks before each dispatch',
+  ),
+  GPU_KERNELS_WARM: setting(
+    list,
+    'copy,checksum,pack,unpack,hadamard',
+    'kernels compiled at the start, in the background; constants and element as in hadamard:BLOCK=64:f16',
   ),
   CACHE_ENTRIES_MAX: setting(integer(1, 10_000_000), '1000000', 'most tensors held'),
   MASTER_KEY: setting(secret(32), '', 'base64, seals the secrets in the database; unset: DATA_DIR/master.key'),

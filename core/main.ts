@@ -15,6 +15,7 @@ import { metricsGuard } from './contract/metrics-guard.ts';
 import { memoryNonces } from './contract/nonces.ts';
 import { describeSettings, type Environment, refuseUnknown, SettingsError } from './contract/settings.ts';
 import { ensureAdminKey, masterKey } from './first-key.ts';
+import { wantedOf } from './gpu/kernel-choice.ts';
 import { openPieces } from './gpu/pieces.ts';
 import { openPool } from './gpu/pool.ts';
 import { openKeyring } from './keys.ts';
@@ -81,6 +82,8 @@ async function startCore(config: CoreConfig) {
       dataDir,
       memoryBytes: config.GPU_MEMORY_MIB * 2 ** 20,
       deadlineMs: config.GPU_DEADLINE_MS,
+      robustness: config.GPU_ROBUSTNESS === 'on',
+      warm: config.GPU_KERNELS_WARM,
       pieces,
       environment: withoutSettings(process.env),
       log,
@@ -138,6 +141,15 @@ async function startCore(config: CoreConfig) {
   return { listener, server, keyring, nonces, readiness, firstKey, pool, store };
 }
 
+/** Said before anything is opened: a process that compiles in the background can tell nobody. */
+function checkKernels(wanted: readonly string[]): void {
+  try {
+    for (const each of wanted) wantedOf(each);
+  } catch (error) {
+    throw new SettingsError(`GPU_KERNELS_WARM: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
 /** An adapter's process needs the machine's environment, and none of our secrets. */
 const withoutSettings = (environment: Environment): Environment =>
   Object.fromEntries(Object.entries(environment).filter(([name]) => !(name in settings)));
@@ -163,6 +175,7 @@ async function remember<T extends { close(): Promise<void> }>(name: string, open
 async function main(): Promise<void> {
   const edgeConfig = readEdgeConfig(process.env);
   const config = readCoreConfig(process.env);
+  checkKernels(config.GPU_KERNELS_WARM);
   refuseUnknown([...Object.keys(settings), ...FOR_THE_COMMAND_LINE], process.env);
   if (edgeConfig.CORE_URLS.length > 0) {
     const edge = await startEdge({ config: edgeConfig, core: undefined, log });

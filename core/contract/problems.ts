@@ -45,6 +45,8 @@ const registry = {
   adapter_lost: [503, 'The adapter that held the data was lost'],
   adapter_unavailable: [503, 'No adapter is ready'],
   adapter_failed: [500, 'The adapter refused the work'],
+  adapter_busy: [503, 'Too many requests wait for the adapter'],
+  kernel_refused: [500, 'The kernels cannot do this work'],
   capacity_exhausted: [507, 'There is no room for the tensors'],
   disk_full: [507, 'The disk is full'],
   disk_failed: [503, 'The disk refused the write'],

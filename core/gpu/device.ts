@@ -1,130 +1,130 @@
-// The process that owns ONE adapter: one `gpu` object, one device, its arena of preallocated bindings.
+// The process that owns ONE adapter: one `gpu` object, one device, its arena of preallocated bindings and its kernels.
 // Started by device-link.ts with its settings in argv, a socket as descriptor 3 and the shared pieces as descriptor 4.
-// It does what the frames say and nothing else: which pages are whose is the core's knowledge. Copies of a payload here:
-// one from the shared piece into Dawn's staging (write), one out of the mapped staging buffer (read).
-// It ends when the socket closes (the core is gone) and when the device is lost (the core starts a fresh process).
+// It does what the frames say and nothing else: which pages are whose is the core's knowledge. Requests begin in the order
+// in which they come, but for one that has to wait (a read for staging, a run for that or its pipelines): whoever builds on a
+// request awaits it. What waits can be called off; what has begun is finished.
+// Copies of a payload here, on its way up: one into Dawn's own staging, from the shared piece or from the frame that brought
+// it (where it was put together, one more). On its way down: one from mapped staging into the shared piece, or none, and the
+// socket sends it from there. It ends when the socket closes (the core is gone) and when the device is lost.
 import { Socket } from 'node:net';
-import { BINDING_BYTES, type Run } from './arena.ts';
-import { type DeviceHello, type DeviceSettings, EXIT_LOST, EXIT_NO_ADAPTER } from './device-words.ts';
+import type { Run } from './arena.ts';
+import { type DeviceMemory, openDeviceMemory } from './device-memory.ts';
+import { type RunContext, runWork } from './device-run.ts';
+import { type DeviceHello, type DeviceSettings, EXIT_LOST, EXIT_NO_ADAPTER, type Refusal } from './device-words.ts';
 import { createFrameReader, decodeTransfer, encodeHead, encodeJson, type Head, INLINE, Op } from './frames.ts';
+import { KernelError, wantedOf } from './kernel-choice.ts';
+import { openKernels } from './kernels.ts';
 import { mapDescriptor } from './memory.ts';
-import { adapterName, isSoftware, openAdapter } from './open-adapter.ts';
+import { adapterName, capabilitiesOf, isSoftware, openAdapter, requestKernelDevice } from './open-adapter.ts';
 import { hurry, paceGpuPolling } from './pace.ts';
 import { PIECE_BYTES } from './pieces.ts';
+import { SCRATCH_BUFFERS, WORK_BYTES_MAX, wholeWords } from './work.ts';
 
-const STAGING_BUFFERS = 4;
 /** writeBuffer's staging memory comes back only while the device ticks: never more than this unfinished. */
 const UNFLUSHED_MAX = 16 << 20;
+const NOTHING = new Uint8Array(0);
 
 const settings = JSON.parse(process.argv[2] ?? '{}') as DeviceSettings;
 // Ctrl-C reaches every process of the terminal; the core finishes its work first, and then closes the socket.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
 paceGpuPolling();
-const adapter = await openAdapter({ loader: settings.loader });
-if (!adapter) process.exit(EXIT_NO_ADAPTER);
-const device = await adapter.requestDevice({
-  requiredLimits: {
-    maxBufferSize: adapter.limits.maxBufferSize,
-    maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
-  },
+const say = (line: string): void => void process.stderr.write(`${line}\n`);
+const adapter = await openAdapter({ ...settings, exactTimestamps: true }).catch((error: unknown) => {
+  say(String(error));
+  return undefined;
 });
+if (!adapter) process.exit(EXIT_NO_ADAPTER);
+const device = await requestKernelDevice(adapter);
 device.lost.then((lost) => {
-  process.stderr.write(`device lost: ${lost.reason} ${lost.message}\n`);
+  say(`device lost: ${lost.reason} ${lost.message}`);
   process.exit(EXIT_LOST);
 });
 // Work that was answered as done may not have happened: no page of this device can be trusted any more.
 device.onuncapturederror = (event) => {
-  process.stderr.write(`uncaptured: ${event.error.message.slice(0, 500)}\n`);
+  say(`uncaptured: ${event.error.message.slice(0, 500)}`);
   process.exit(EXIT_LOST);
 };
-
-const bindings = await allocateBindings(settings.bindings);
-const staging = await Promise.all(Array.from({ length: STAGING_BUFFERS }, createStaging));
-const shared = settings.pieces > 0 ? await mapDescriptor(4, settings.pieces * PIECE_BYTES) : new Uint8Array(0);
-
+const capabilities = capabilitiesOf(adapter, device);
+const made = await openDeviceMemory(device, settings.bindings, say);
+if (!made) process.exit(EXIT_NO_ADAPTER);
+const memory: DeviceMemory = made;
+const { staging } = memory;
+const kernels = openKernels(device, capabilities);
+const shared = settings.pieces > 0 ? await mapDescriptor(4, settings.pieces * PIECE_BYTES) : NOTHING;
 const socket = new Socket({ fd: 3, readable: true, writable: true });
 
-async function allocateBindings(count: number): Promise<GPUBuffer[]> {
-  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-  const made: GPUBuffer[] = [];
-  for (let i = 0; i < count; i++) {
-    device.pushErrorScope('out-of-memory');
-    const buffer = device.createBuffer({ size: BINDING_BYTES, usage });
-    const error = await device.popErrorScope();
-    if (error) {
-      process.stderr.write(
-        `out of memory after ${i} of ${count} bindings of 128 MiB: ${error.message.slice(0, 300)}\n`,
-      );
-      break;
-    }
-    made.push(buffer);
-  }
-  if (made.length === 0) process.exit(EXIT_NO_ADAPTER);
-  return made;
-}
-
-/** Bindings that hold something: Dawn has cleared them, and a clear from here would take what was written. */
-const written = new Set<GPUBuffer>();
-
-/** Dawn clears a buffer before its first use: done ahead, one binding at a time, so that requests wait for one at most. */
-async function clearAhead(): Promise<void> {
-  for (const buffer of bindings) {
-    if (written.has(buffer)) continue;
-    const encoder = device.createCommandEncoder();
-    encoder.clearBuffer(buffer);
-    device.queue.submit([encoder.finish()]);
-    hurry();
-    await device.queue.onSubmittedWorkDone();
-  }
-}
-
-async function createStaging(): Promise<GPUBuffer> {
-  device.pushErrorScope('out-of-memory');
-  const buffer = device.createBuffer({ size: PIECE_BYTES, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
-  const error = await device.popErrorScope();
-  if (error) throw new Error(`no memory for staging: ${error.message}`);
-  return buffer;
-}
-
-function greeting(): DeviceHello {
-  const { info, limits, features } = adapter as GPUAdapter; // checked at the top
+function greeting(from: GPUAdapter, bindings: number): DeviceHello {
+  const { info, limits, features } = from;
   const numbers: Record<string, number> = {};
   for (const name in limits) {
     const value = limits[name as keyof GPUSupportedLimits];
     if (typeof value === 'number') numbers[name] = value;
   }
   return {
-    name: adapterName(adapter as GPUAdapter),
+    name: adapterName(from),
     vendor: info.vendor,
     architecture: info.architecture,
     backend: process.platform === 'darwin' ? 'metal' : process.platform === 'win32' ? 'd3d12' : 'vulkan',
-    software: isSoftware(adapter as GPUAdapter),
+    software: isSoftware(from),
     features: [...features].sort(),
     limits: numbers,
-    bindings: bindings.length,
+    bindings,
+    scratch: SCRATCH_BUFFERS,
+    capabilities: { ...capabilities, has: [...capabilities.has].sort() },
   };
 }
 
-function send(op: number, id: number, payload: Uint8Array, sent?: () => void): void {
+/** `sent` is called once the parts are on their way and their memory is free. */
+function send(op: number, id: number, parts: readonly Uint8Array[], sent?: () => void): void {
+  const filled = parts.filter(({ length }) => length > 0);
+  const length = filled.reduce((all, part) => all + part.length, 0);
   socket.cork();
-  socket.write(encodeHead(op, id, payload.length));
-  if (payload.length > 0) socket.write(payload, sent);
-  else sent?.();
+  socket.write(encodeHead(op, id, length), filled.length === 0 ? sent : undefined);
+  for (const [i, part] of filled.entries()) socket.write(part, i === filled.length - 1 ? sent : undefined);
   socket.uncork();
 }
 
-function serve(head: Head, payload: Uint8Array): void {
-  const work = head.op === Op.write ? write(payload) : head.op === Op.read ? read(head.id, payload) : undefined;
-  if (!work) throw new Error(`unknown op ${head.op}`);
-  work.then(
-    () => {
-      if (head.op === Op.write) send(Op.done, head.id, new Uint8Array(0));
-    },
-    (error: unknown) => send(Op.fail, head.id, encodeJson({ message: String(error).slice(0, 500) })),
-  );
+/** Requests that have come and not begun. */
+const waiting = new Map<number, AbortController>();
+class CalledOff extends Error {}
+
+async function beforeBegin<T>(id: number, wait: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  waiting.set(id, controller);
+  try {
+    return await wait(controller.signal);
+  } finally {
+    waiting.delete(id);
+  }
 }
 
-const align4 = (n: number): number => (n + 3) & ~3;
+function serve({ op, id }: Head, payload: Uint8Array): void {
+  if (op === Op.cancel) waiting.get(id)?.abort(new CalledOff());
+  else if (op === Op.lose)
+    device.destroy(); // and `lost` ends the process
+  else ask(op, id, payload);
+}
+
+function ask(op: number, id: number, payload: Uint8Array): void {
+  answer(op, id, payload).catch((error: unknown) => {
+    const kind = error instanceof KernelError ? 'kernel' : error instanceof CalledOff ? 'called-off' : 'failed';
+    const message = (error instanceof Error ? error.message : String(error)).slice(0, 1000);
+    // A lost device rejects what is under way before it says that it is lost: then this process ends, and says nothing else.
+    setTimeout(() => send(Op.fail, id, [encodeJson({ kind, message } satisfies Refusal)]), 0);
+  });
+}
+
+async function answer(op: number, id: number, payload: Uint8Array): Promise<void> {
+  if (op === Op.write) {
+    await write(payload);
+    return send(Op.done, id, []);
+  }
+  if (op === Op.read) return read(id, payload);
+  if (op === Op.run) return run(id, payload);
+  if (op !== Op.canary) throw new Error(`unknown op ${op}`);
+  await device.queue.onSubmittedWorkDone();
+  send(Op.done, id, []);
+}
 
 let unflushed = 0;
 let flushing: Promise<void> | undefined;
@@ -132,11 +132,11 @@ let flushing: Promise<void> | undefined;
 async function write(payload: Uint8Array): Promise<void> {
   const { piece, runs, inline } = decodeTransfer(payload);
   const source = piece === INLINE ? inline : shared.subarray(piece * PIECE_BYTES, (piece + 1) * PIECE_BYTES);
+  const buffers = runs.map((run) => bufferOf(run, 'write'));
   let at = 0;
-  for (const run of runs) {
-    const buffer = binding(run.binding);
-    written.add(buffer);
-    device.queue.writeBuffer(buffer, run.byteOffset, source, at, align4(run.byteLength));
+  for (const [i, run] of runs.entries()) {
+    const buffer = buffers[i];
+    if (buffer) device.queue.writeBuffer(buffer, run.byteOffset, source, at, wholeWords(run.byteLength));
     at += run.byteLength;
   }
   unflushed += at;
@@ -150,58 +150,67 @@ async function write(payload: Uint8Array): Promise<void> {
   if (flushing && unflushed >= UNFLUSHED_MAX) await flushing;
 }
 
-const stagingWaiters: ((buffer: GPUBuffer) => void)[] = [];
-const takeStaging = (): Promise<GPUBuffer> | GPUBuffer =>
-  staging.pop() ?? new Promise((resolve) => stagingWaiters.push(resolve));
-function giveStaging(buffer: GPUBuffer): void {
-  const next = stagingWaiters.shift();
-  if (next) next(buffer);
-  else staging.push(buffer);
-}
-
 async function read(id: number, payload: Uint8Array): Promise<void> {
   const { piece, runs } = decodeTransfer(payload);
-  const buffer = await takeStaging();
+  const buffers = runs.map((run) => bufferOf(run, 'read'));
   const size = runs.reduce((sum, run) => sum + run.byteLength, 0);
+  const into = staging.tryTake() ?? (await beforeBegin(id, staging.take));
+  const release = () => {
+    if (into.mapState !== 'unmapped') into.unmap();
+    staging.give(into);
+  };
   try {
-    copyRuns(runs, buffer);
-    await buffer.mapAsync(GPUMapMode.READ, 0, align4(size));
+    copyRuns(runs, buffers, into);
+    await into.mapAsync(GPUMapMode.READ, 0, wholeWords(size));
+    const mapped = new Uint8Array(into.getMappedRange(0, wholeWords(size))).subarray(0, size);
+    if (piece === INLINE) return send(Op.done, id, [mapped], release);
+    shared.set(mapped, piece * PIECE_BYTES);
   } catch (error) {
-    giveStaging(buffer);
+    release();
     throw error;
   }
-  const mapped = new Uint8Array(buffer.getMappedRange(0, align4(size))).subarray(0, size);
-  const finish = () => {
-    buffer.unmap();
-    giveStaging(buffer);
-  };
-  if (piece === INLINE) return send(Op.done, id, mapped, finish);
-  shared.set(mapped, piece * PIECE_BYTES);
-  finish();
-  send(Op.done, id, new Uint8Array(0));
+  release();
+  send(Op.done, id, []);
 }
 
-function copyRuns(runs: readonly Run[], into: GPUBuffer): void {
+function copyRuns(runs: readonly Run[], buffers: readonly GPUBuffer[], into: GPUBuffer): void {
   const encoder = device.createCommandEncoder();
   let at = 0;
-  for (const run of runs) {
-    encoder.copyBufferToBuffer(binding(run.binding), run.byteOffset, into, at, align4(run.byteLength));
+  for (const [i, run] of runs.entries()) {
+    const from = buffers[i];
+    if (from) encoder.copyBufferToBuffer(from, run.byteOffset, into, at, wholeWords(run.byteLength));
     at += run.byteLength;
   }
   device.queue.submit([encoder.finish()]);
   hurry();
 }
 
-function binding(index: number): GPUBuffer {
-  const buffer = bindings[index];
-  if (!buffer) throw new Error(`there is no binding ${index}`);
-  return buffer;
+function bufferOf({ binding, byteOffset, byteLength }: Run, purpose: 'read' | 'write'): GPUBuffer {
+  const range = { at: binding, offset: byteOffset, size: wholeWords(byteLength) };
+  return purpose === 'write' ? memory.findToWrite(range) : memory.find(range);
+}
+
+async function run(id: number, payload: Uint8Array): Promise<void> {
+  const context: RunContext = { device, kernels, memory, shared, beforeBegin: (wait) => beforeBegin(id, wait) };
+  const { parts, release } = await runWork(payload, context);
+  send(Op.done, id, parts, release);
+}
+
+/** One after the other, when nobody waits for it; what cannot be made here is said, and costs nothing else. */
+async function warmUp(): Promise<void> {
+  for (const text of settings.warm ?? [])
+    try {
+      await kernels.prepare([wantedOf(text)]);
+    } catch (error) {
+      say(`not compiled ahead: ${String(error)}`);
+    }
 }
 
 // Everything above is in place: speak.
-const receive = createFrameReader({ place: () => undefined, frame: serve }, PIECE_BYTES + (64 << 10));
+const receive = createFrameReader({ place: () => undefined, frame: serve }, WORK_BYTES_MAX);
 socket.on('data', receive);
 socket.on('error', () => process.exit());
 socket.on('close', () => process.exit());
-send(Op.hello, 0, encodeJson(greeting()));
-await clearAhead();
+send(Op.hello, 0, [encodeJson(greeting(adapter, memory.bindings.length))]);
+await memory.clearAhead();
+await warmUp();

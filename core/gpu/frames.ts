@@ -2,12 +2,14 @@
 //   u32 magic | u8 op | u8 flags | u16 0 | u32 id | u32 payload length        (little-endian)
 // An answer carries the id of its question; questions overlap. The reader never assembles a large payload: it asks `place`
 // where the bytes belong and copies each chunk there once. A malformed frame ends the connection: both ends are ours.
+// Questions of the core: write, read (transfers, below), run (work.ts), canary (answered when the GPU has done all that was
+// sent before it). Orders: cancel (drops the question of that id if it has not begun), lose (ends the device).
 import type { Run } from './arena.ts';
 
 export const HEADER_BYTES = 16;
 const MAGIC = 0x31544c42; // 'BLT1'
 
-export const Op = { hello: 1, write: 2, read: 3, done: 4, fail: 5 } as const;
+export const Op = { hello: 1, write: 2, read: 3, done: 4, fail: 5, run: 6, cancel: 7, canary: 8, lose: 9 } as const;
 
 export interface Head {
   readonly op: number;
@@ -76,33 +78,43 @@ export const encodeJson = (value: unknown): Uint8Array => new TextEncoder().enco
 export const decodeJson = (payload: Uint8Array): unknown => JSON.parse(new TextDecoder().decode(payload));
 
 export interface FrameSink {
-  /** Where a payload belongs, at least `head.length` long (else the frame is malformed); undefined: into fresh memory. */
-  place(head: Head): Uint8Array | undefined;
+  /** Where a payload belongs, in order and together at least `head.length` long (else the frame is malformed); undefined:
+   * into fresh memory. */
+  place(head: Head): readonly Uint8Array[] | undefined;
+  /** `payload` is the fresh memory; empty where the bytes were placed. */
   frame(head: Head, payload: Uint8Array): void;
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** Feed it every chunk of a socket; it calls the sink once a frame is whole. */
 export function createFrameReader(sink: FrameSink, payloadMax: number): (chunk: Uint8Array) => void {
   const header = new Uint8Array(HEADER_BYTES);
   let head: Head | undefined;
+  let payload = NOTHING;
+  /** Where the next bytes go; `rest` comes behind it. */
   let target: Uint8Array = header;
+  let rest: Iterator<Uint8Array> = [].values();
   let filled = 0;
 
-  function whole(): void {
-    if (!head) {
-      head = decodeHead(header, payloadMax);
-      const place = head.length > 0 ? sink.place(head) : undefined;
-      if (place && place.length < head.length)
-        throw new Error(`a frame of ${head.length} bytes answers a question that has room for ${place.length}`);
-      target = place?.subarray(0, head.length) ?? new Uint8Array(head.length);
-      filled = 0;
-      if (head.length > 0) return;
-    }
-    const [done, payload] = [head, target];
-    head = undefined;
-    target = header;
+  function begin(next: Head): void {
+    head = next;
+    const places = next.length > 0 ? sink.place(next) : undefined;
+    payload = places ? NOTHING : new Uint8Array(next.length);
+    rest = (places ? cut(places, next.length) : [payload]).values();
+  }
+
+  /** The target is full: on to what comes behind it, or the frame is whole. */
+  function advance(): void {
+    if (!head) begin(decodeHead(header, payloadMax));
     filled = 0;
-    sink.frame(done, payload);
+    do target = rest.next().value ?? header;
+    while (target.length === 0);
+    if (target !== header) return;
+    const [done, whole] = [head, payload];
+    head = undefined;
+    payload = NOTHING;
+    if (done) sink.frame(done, whole);
   }
 
   return (chunk) => {
@@ -111,7 +123,19 @@ export function createFrameReader(sink: FrameSink, payloadMax: number): (chunk: 
       target.set(chunk.subarray(at, at + n), filled);
       filled += n;
       at += n;
-      if (filled === target.length) whole();
+      if (filled === target.length) advance();
     }
   };
+}
+
+/** The places, as far as `length` bytes fill them. */
+function cut(places: readonly Uint8Array[], length: number): Uint8Array[] {
+  let left = length;
+  const filled = places.map((place) => {
+    const part = place.subarray(0, left);
+    left -= part.length;
+    return part;
+  });
+  if (left > 0) throw new Error(`a frame of ${length} bytes answers a question that has room for ${length - left}`);
+  return filled;
 }

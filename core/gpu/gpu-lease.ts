@@ -1,24 +1,13 @@
 // Bytes on one adapter: pages of its arena, and the way to its process. It stays on its adapter; when that adapter's
 // process dies it is `lost`, and what is asked of it fails with `adapter_lost`.
 import { problem } from '../contract/problems.ts';
-import type { Arena, Lease, Run } from './arena.ts';
+import type { Lease, Run } from './arena.ts';
+import type { DeviceLink, RunOptions, RunReport } from './device-link.ts';
 import type { Piece } from './pieces.ts';
-
-/** What a run does and gives, in the words of the link. */
-export type Work = unknown;
-export type Result = unknown;
-
-export interface RunOptions {
-  readonly signal?: AbortSignal;
-}
+import type { Work } from './work.ts';
 
 /** Of an adapter's link, what a lease needs. */
-export interface LeaseLink {
-  readonly arena: Arena;
-  write(piece: Piece, length: number, runs: readonly Run[]): Promise<void>;
-  read(piece: Piece, length: number, runs: readonly Run[]): Promise<void>;
-  run?(work: Work, options?: RunOptions): Promise<Result>;
-}
+export type LeaseLink = Pick<DeviceLink, 'arena' | 'write' | 'read' | 'run'>;
 
 export interface GpuLease {
   readonly adapter: string;
@@ -37,7 +26,7 @@ export interface GpuLease {
   write(offset: number, piece: Piece, length: number): Promise<void>;
   read(offset: number, piece: Piece, length: number): Promise<void>;
   /** Work on the adapter where these pages are. */
-  run(work: Work, options?: RunOptions): Promise<Result>;
+  run(work: Work, options?: RunOptions): Promise<RunReport>;
   release(): void;
 }
 
@@ -84,13 +73,8 @@ export function gpuLease(adapter: string, link: LeaseLink, options: { pageBytes?
     async run(work, options) {
       if (lease.lost)
         throw problem('adapter_lost', `${adapter} was lost, and these pages with it. Send the request again.`);
-      return runOn(adapter, link, work, options);
+      return link.run(work, options);
     },
     release: () => lease.release(),
   };
-}
-
-export function runOn(adapter: string, link: LeaseLink, work: Work, options?: RunOptions): Promise<Result> {
-  if (!link.run) return Promise.reject(problem('adapter_failed', `The process of ${adapter} runs no work.`));
-  return link.run(work, options);
 }

@@ -1,5 +1,6 @@
-// Opens the one adapter of this process: Dawn loaded, the driver held, the adapter asked for. Which adapter it is, the
-// process's environment decides (adapters.ts). Also: what of an adapter the kernels can use, and how to ask for it.
+// Opens the one adapter of this process: Dawn loaded, the driver held, the adapter asked for. Which adapters there are, the
+// process's environment decides (adapters.ts); among several, a part of the name. Also: what of an adapter the kernels can
+// use, and how to ask for it.
 // Robustness (out-of-range accesses of shaders stay inside their bindings) is on unless it is turned off here, for all
 // devices opened so: only for kernels whose ranges are checked before each dispatch.
 import { constants } from 'node:os';
@@ -14,6 +15,8 @@ const MATRIX = { M: 16, N: 16, K: 16 } as const;
 export interface AdapterOptions {
   /** A Vulkan loader to use instead of the system's. */
   readonly loader?: string | undefined;
+  /** A part of the adapter's name, as its driver or `adapterName` says it, where there are several. */
+  readonly name?: string | undefined;
   /** Default true. */
   readonly robustness?: boolean;
   /** Lets experimental features be asked for (subgroup matrices). Default false. */
@@ -25,6 +28,7 @@ export interface AdapterOptions {
 /** Collected, such an object would take its devices down with a crash: they live as long as the process. */
 const held: unknown[] = [];
 
+/** Undefined where there is none; throws where there are some, but none of that name, with the names that there are. */
 export async function openAdapter(options: AdapterOptions = {}): Promise<GPUAdapter | undefined> {
   if (options.loader) holdLibrary(options.loader);
   const { create, globals } = await import('webgpu');
@@ -33,15 +37,31 @@ export async function openAdapter(options: AdapterOptions = {}): Promise<GPUAdap
     ...(options.robustness === false ? ['disable_robustness'] : []),
     ...(options.unsafeApis ? ['allow_unsafe_apis'] : []),
   ];
-  const gpu = create([
+  const flags = [
     ...(enabled.length > 0 ? [`enable-dawn-features=${enabled.join(',')}`] : []),
     ...(options.exactTimestamps ? ['disable-dawn-features=timestamp_quantization'] : []),
-  ]);
-  held.push(gpu);
-  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
-  if (adapter) held.push(adapter);
-  return adapter ?? undefined;
+  ];
+  const request = async (name: string | undefined): Promise<GPUAdapter | undefined> => {
+    const gpu = create(name === undefined ? flags : [...flags, `adapter=${name}`]);
+    held.push(gpu);
+    const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+    if (adapter) held.push(adapter);
+    return adapter ?? undefined;
+  };
+  const { name } = options;
+  if (name === undefined) return request(undefined);
+  try {
+    return await request(name);
+  } catch (error) {
+    // The refusal lists what there is; names that we show are not spelt as drivers spell them.
+    const names = [...String(error).matchAll(/ name: '(.*)'$/gm)].map(([, each = '']) => each);
+    const meant = names.find((each) => plain(each).includes(plain(name)));
+    if (meant !== undefined) return request(meant);
+    throw new Error(`no adapter is called ${name}; there is ${names.join(', ') || 'none'}`, { cause: error });
+  }
 }
+
+const plain = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]+/g, '');
 
 /** Loaded now and never unloaded: the loader that Dawn finds by its plain name when it looks for Vulkan. */
 function holdLibrary(path: string): void {

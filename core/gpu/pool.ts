@@ -5,13 +5,15 @@
 import { problem } from '../contract/problems.ts';
 import { type Candidate, candidate, SEARCH_ORDER } from './adapters.ts';
 import { type ArenaUsage, BINDING_BYTES, type ClassUsage, PAGE_BYTES } from './arena.ts';
-import { type DeviceLink, NoAdapter, startDevice } from './device-link.ts';
-import { type GpuLease, gpuLease, type Result, type RunOptions, runOn, type Work } from './gpu-lease.ts';
+import { type DeviceLink, NoAdapter, type RunOptions, type RunReport, startDevice } from './device-link.ts';
+import type { KernelSettings } from './device-words.ts';
+import { type GpuLease, gpuLease } from './gpu-lease.ts';
 import type { Pieces } from './pieces.ts';
 import { byWorth } from './placement.ts';
 import { createUtilization, type Utilization } from './utilization.ts';
+import type { Work } from './work.ts';
 
-export interface PoolOptions {
+export interface PoolOptions extends KernelSettings {
   /** `auto`, or one entry of GPU_ADAPTERS for each process. */
   readonly adapters: 'auto' | readonly string[];
   readonly dataDir: string;
@@ -75,7 +77,7 @@ export interface Pool {
   /** An empty lease; throws `adapter_unavailable` where none is to be had. */
   lease(options?: LeaseOptions): GpuLease;
   /** Work on an adapter, wherever what it touches came from. */
-  run(adapter: string, work: Work, options?: RunOptions): Promise<Result>;
+  run(adapter: string, work: Work, options?: RunOptions): Promise<RunReport>;
   /** No new leases there from now on. */
   drain(adapter: string): AdapterReport;
   resume(adapter: string): AdapterReport;
@@ -94,18 +96,11 @@ const RESTART_MS_MAX = 30_000;
 /** Utilization is that of the last five seconds. */
 const SAMPLE = { everyMs: 500, count: 11 };
 
-/** What a link may have besides. */
-interface MoreLink {
-  /** Ends the process as a lost device would; else it is killed. */
-  restart?(): Promise<void>;
-  readonly flight?: { readonly bytes: number };
-}
-
 interface Slot {
   readonly id: string;
   sources: readonly string[];
   source: string;
-  link?: DeviceLink & MoreLink;
+  link?: DeviceLink;
   startedAt: number;
   utilization: Utilization;
   state: 'starting' | 'ready' | 'restarting';
@@ -215,7 +210,7 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
     throw problem('adapter_unknown', `There is no adapter ${adapter.slice(0, 64)}; there are ${ids}.`);
   }
 
-  function linkOf(slot: Slot): DeviceLink & MoreLink {
+  function linkOf(slot: Slot): DeviceLink {
     if (slot.link) return slot.link;
     throw problem('adapter_unavailable', `${slot.id} is not ready: ${slot.reason}.`);
   }
@@ -275,7 +270,7 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
         throw problem('adapter_unavailable', `${slot.id} takes no new leases: it is ${stateOf(slot)}.`);
       return gpuLease(slot.id, linkOf(slot), options);
     },
-    run: async (adapter, work, options) => runOn(adapter, linkOf(slotOf(adapter)), work, options),
+    run: async (adapter, work, options) => linkOf(slotOf(adapter)).run(work, options),
     drain: (adapter) => setDraining(adapter, true),
     resume: (adapter) => setDraining(adapter, false),
     isDraining: (adapter) => slotOf(adapter).draining,
@@ -284,8 +279,7 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
       const link = linkOf(slot);
       const back = comesBack(slot, AbortSignal.any([signal, closing.signal]));
       options.log(`${adapter} is restarted on request`);
-      if (link.restart) await link.restart();
-      else process.kill(link.pid, 'SIGKILL');
+      await link.restart();
       await back;
       return reportOf(slot);
     },
@@ -328,7 +322,7 @@ function reportOf(slot: Slot): AdapterReport {
     memory: memoryOf(link?.arena.usage()),
     utilization: link ? slot.utilization.share(performance.now(), link.busyMs) : 0,
     queue: link?.queue ?? 0,
-    bytesInFlight: link?.flight?.bytes ?? 0,
+    bytesInFlight: link?.flight.bytes ?? 0,
     restarts: slot.restarts,
     ...(slot.state === 'ready' ? {} : { reason: slot.reason }),
   };

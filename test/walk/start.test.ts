@@ -37,6 +37,11 @@ test('--help lists every setting with its default', async () => {
 
 for (const [name, environment, pattern] of [
   ['a malformed value', { EDGE_PORT: 'many' }, /^cannot start: EDGE_PORT=many: must be a whole number.*\n$/],
+  [
+    'a kernel that there is not',
+    { GPU_KERNELS_WARM: 'copy,hadamrad' },
+    /^cannot start: GPU_KERNELS_WARM: there is no kernel hadamrad; there is .*\n$/,
+  ],
   ['a value out of range', { CORE_PORT: '70000' }, /^cannot start: CORE_PORT=70000: must be from 0 to 65535.*\n$/],
   [
     'an unknown setting of ours',

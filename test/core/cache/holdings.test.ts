@@ -11,7 +11,7 @@ import { type Seeded, seeded } from '../../support/seeded.ts';
 
 const never = () => Promise.reject(new Error('nothing is read or written here'));
 const leaseOn = (arena: Arena, pageBytes: number, adapter = 'a'): GpuLease =>
-  gpuLease(adapter, { arena, read: never, write: never }, { pageBytes });
+  gpuLease(adapter, { arena, read: never, write: never, run: never }, { pageBytes });
 
 const recordOf = (key: string, bytes: number): StoredRecord => ({
   tenant: 't',

@@ -13,16 +13,17 @@ test('run() passes work and signal on to where the pages are, range() says where
     arena: createArena(1),
     read: never,
     write: never,
-    run: (...request) => Promise.resolve(asked.push(request)),
+    run: async (...request) => ({ gpuMs: asked.push(request) }),
   };
   const lease = gpuLease('a', link, { pageBytes: 512 });
   assert.ok(lease.grow(513));
   assert.deepEqual([lease.pages, lease.bytes, lease.pageBytes], [2, 513, 512]);
   assert.deepEqual(lease.range(1), { binding: 0, byteOffset: 512, byteLength: 512 });
   const { signal } = new AbortController();
-  assert.equal(await lease.run('work', { signal }), 1);
-  assert.deepEqual(asked, [['work', { signal }]]);
+  const work = { dispatches: [] };
+  assert.deepEqual(await lease.run(work, { signal }), { gpuMs: 1 });
+  assert.deepEqual(asked, [[work, { signal }]]);
   link.arena.lose();
-  await assert.rejects(lease.run('work'), { code: 'adapter_lost' });
+  await assert.rejects(lease.run(work), { code: 'adapter_lost' });
   assert.equal(asked.length, 1);
 });
