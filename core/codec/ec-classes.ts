@@ -1,9 +1,9 @@
 // The sixteen frequency tables of `ec`: a channel (or a vector) is coded as normal numbers of standard deviation
 // 2^(-2.5 + class/2) steps, so that no container holds a table. A table has symbols up to six deviations and four steps;
 // what lies beyond is stored by itself. Part of the format: a test holds their bits for ever.
+import { EC_CLASS_COUNT } from '../../shaders/entropy-kernels.ts';
 import { frequenciesOf, type RansTable, ransTable } from './rans.ts';
 
-export const CLASSES = 16;
 /** The symbol of a value that rounds to no step at all. */
 export const SYMBOL_ZERO = 128;
 export const STEPS_MAX = 127;
@@ -54,7 +54,7 @@ function normal(deviation: number): Normal {
 export const EC_CLASSES: readonly EcClass[] = makeClasses();
 
 function makeClasses(): EcClass[] {
-  const normals = Array.from({ length: CLASSES }, (_, i) => normal(2 ** (-2.5 + i / 2)));
+  const normals = Array.from({ length: EC_CLASS_COUNT }, (_, i) => normal(2 ** (-2.5 + i / 2)));
   return normals.map(({ table, gain, meanSteps }, i) => {
     const below = normals[i - 1]?.meanSteps ?? 0;
     return { table, gain, from: Math.round(SIZE_UNIT * Math.sqrt(below * meanSteps)) };
@@ -64,7 +64,7 @@ function makeClasses(): EcClass[] {
 /** Of a group of values: the last class that begins at or below their mean number of steps. */
 export function classOf(sumOfSteps: number, values: number): number {
   let found = 0;
-  for (let i = 1; i < CLASSES; i++) if (sumOfSteps * SIZE_UNIT >= (EC_CLASSES[i]?.from ?? 0) * values) found = i;
+  for (let i = 1; i < EC_CLASS_COUNT; i++) if (sumOfSteps * SIZE_UNIT >= (EC_CLASSES[i]?.from ?? 0) * values) found = i;
   return found;
 }
 

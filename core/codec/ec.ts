@@ -7,8 +7,8 @@
 // A block is 64 vectors (one head of a KV page); blocks are independent of one another. In u32 words:
 //   0  'BLE1'    1  axis (0 channels, 1 vectors, 2 plain) | dim << 8    2  vectors    3  words of the container
 //   directory and streams as in rans-streams.ts, 1 + dim/16 to a block:
-//     stream 0   the step, a bf16, << 16 | bits of a mean; classes of the channels or vectors, 4 bits each, low first;
-//                means of the channels, in half steps, + 2^(bits-1), packed low first
+//     stream 0   the step, a bf16, << 16 | bits of a mean; classes of the channels or vectors, 4 bits each; means of
+//                the channels, in half steps, + 2^(bits-1): as many to a word as fit, low first
 //     stream 1+l symbols of channels 4l…4l+3 and all that lie a multiple of dim/4 further, vector by vector: the count of
 //                steps + 128; then, of each value that no count stands for, two words: its place in the block, its f32
 //   or, where that would be larger (plain): the f32 themselves
@@ -18,13 +18,14 @@
 // is not finite, or more steps from the mean than its class reaches, comes back as the f32 it was; -0 and what is smaller
 // than half a step of 2^-100 come back as 0. A block of zeros costs next to nothing. One huge value makes the step that an
 // error asks for so wide that all others of its block become their mean.
+import { EC_AXIS, EC_BLOCK, EC_LANE_CHANNELS } from '../../shaders/entropy-kernels.ts';
 import { type BlockCodec, type BlockShape, CorruptContainer } from './block-codec.ts';
 import { SEAL_WORDS, sealed, unsealed } from './checksum.ts';
-import { CLASSES, classOf, EC_CLASSES, GAIN_UNIT, STEPS_MAX, SYMBOL_ZERO } from './ec-classes.ts';
+import { classOf, EC_CLASSES, GAIN_UNIT, STEPS_MAX, SYMBOL_ZERO } from './ec-classes.ts';
 import { streamReader, streamWriter } from './rans.ts';
 import { directoryWords, layStreams, rangesOf } from './rans-streams.ts';
 
-export type EcAxis = 'channels' | 'vectors';
+export type EcAxis = keyof typeof EC_AXIS;
 
 /** One of the three says how finely. */
 export type EcRate =
@@ -37,13 +38,11 @@ export type EcRate =
 
 export type EcOptions = { readonly axis: EcAxis } & EcRate;
 
-export const EC_BLOCK = 64;
-export const EC_LANE_CHANNELS = 16;
 export const EC_DIM_MAX = 256;
 export const EC_HEADER_WORDS = 4;
-export const MEAN_MAX = 32_767;
+const MEAN_MAX = 32_767;
+const MEAN_BITS_MAX = 16;
 const MAGIC = 0x3145_4c42;
-const AXES = { channels: 0, vectors: 1 } as const;
 const PLAIN = 2;
 const CLASS_BITS = 4;
 const STEP_MIN = 2 ** -100;
@@ -52,8 +51,10 @@ const STEP_MAX = 2 ** 100;
 /** Streams of a block. */
 export const ecStreams = (dim: number): number => 1 + dim / EC_LANE_CHANNELS;
 
-/** The next bf16 at or below: all that is multiplied by it stays exact in f32. */
+/** The next bf16 at or below, between 2^-100 and 2^100: all that is multiplied by it stays exact in f32. */
 export function stepNear(step: number): number {
+  if (!(step >= 0))
+    throw new Error(`a step of ec is a size, not ${step}; ask for an error of 0 or more, or a step a block`);
   const bounded = Math.min(Math.max(step, STEP_MIN), STEP_MAX);
   const unit = 2 ** (Math.floor(Math.log2(bounded)) - 7);
   return Math.floor(bounded / unit) * unit;
@@ -68,11 +69,9 @@ export function stepFactors(step: number, vectors: number): readonly [number, nu
 /** For an error relative to the energy that a block has on average in a value. */
 export const stepForError = (error: number, energy: number): number => stepNear(Math.sqrt(12 * error * energy));
 
-const isFinite32 = (x: number) => Number.isFinite(x);
-
 function energyOf(values: Float32Array): number {
   let sum = 0;
-  for (const x of values) if (isFinite32(x)) sum += x * x;
+  for (const x of values) if (Number.isFinite(x)) sum += x * x;
   return sum / values.length;
 }
 
@@ -105,7 +104,7 @@ function encode(values: Float32Array, shape: BlockShape, options: EcOptions): Ui
   const blocks = [...blocksOf(shape)];
   const steps = blocks.map(({ begin, end }, i) =>
     'steps' in options
-      ? stepNear(options.steps[i] ?? 0)
+      ? stepNear(options.steps[i] ?? Number.NaN)
       : stepForError(options.error, energyOf(values.subarray(begin, end))),
   );
   return encodeSteps(values, shape, options.axis, steps);
@@ -142,14 +141,22 @@ function encodeSteps(
   const length = directory + streams.reduce((sum, stream) => sum + stream.length, 0);
   const isPlain = length >= values.length;
   const words = new Uint32Array(EC_HEADER_WORDS + (isPlain ? values.length : length) + SEAL_WORDS);
-  words.set([MAGIC, (isPlain ? PLAIN : AXES[axis]) | (dim << 8), vectors, words.length]);
+  words.set(ecHead(isPlain ? PLAIN : EC_AXIS[axis], { vectors, dim }, words.length));
   if (isPlain) words.set(new Uint32Array(values.buffer, values.byteOffset, values.length), EC_HEADER_WORDS);
   else layStreams(words, EC_HEADER_WORDS, ecStreams(dim), streams);
   return sealed(words);
 }
 
+/** The first words of a container; its axis is one of EC_AXIS, or 2 where it is plain. */
+export const ecHead = (axis: number, { vectors, dim }: BlockShape, words: number) => [
+  MAGIC,
+  axis | (dim << 8),
+  vectors,
+  words,
+];
+
 /** What a block's values are counted from and by. */
-interface Scale {
+export interface EcScale {
   readonly step: number;
   /** In half steps, of each channel; none along vectors. */
   readonly means: Int32Array;
@@ -158,17 +165,18 @@ interface Scale {
 }
 
 function encodeBlock(values: Float32Array, dim: number, axis: EcAxis, step: number): Uint32Array[] {
-  const vectors = values.length / dim;
-  const [, inverse, toMean] = stepFactors(step, vectors);
+  const { scale, counts } = scaleOf(values, dim, axis, step);
+  const lanes = Array.from({ length: dim / EC_LANE_CHANNELS }, (_, lane) => lane);
+  return [packScale(scale), ...lanes.map((lane) => encodeLane(values, counts, dim, axis, scale.classes, lane))];
+}
+
+/** Of a block: its scale, and how many steps each value is from it. */
+export function scaleOf(values: Float32Array, dim: number, axis: EcAxis, step: number) {
+  const [, inverse, toMean] = stepFactors(step, values.length / dim);
   const means = axis === 'channels' ? meansOf(values, dim, toMean) : new Int32Array(0);
   const counts = countsOf(values, dim, means, step, inverse);
-  const classes = classesOf(counts, dim, axis);
-  const lanes = dim / EC_LANE_CHANNELS;
-  const scale = { step, means, classes };
-  return [
-    packScale(scale),
-    ...Array.from({ length: lanes }, (_, lane) => encodeLane(values, counts, dim, axis, classes, lane)),
-  ];
+  const scale: EcScale = { step, means, classes: classesOf(counts, dim, axis) };
+  return { scale, counts };
 }
 
 /** In half steps: summed in f32, in the order of the vectors, as the kernel does; one that is out of reach is 0. */
@@ -177,7 +185,7 @@ function meansOf(values: Float32Array, dim: number, toMean: number): Int32Array 
     let sum = 0;
     for (let at = channel; at < values.length; at += dim) {
       const value = values[at] ?? 0;
-      if (isFinite32(value)) sum = Math.fround(sum + value);
+      if (Number.isFinite(value)) sum = Math.fround(sum + value);
     }
     const halves = Math.fround(sum * toMean);
     return Math.abs(halves) <= MEAN_MAX ? rounded(halves) : 0;
@@ -192,7 +200,7 @@ function countsOf(values: Float32Array, dim: number, means: Int32Array, step: nu
   for (const [i, value] of values.entries()) {
     const mean = ((means[i % dim] ?? 0) * step) / 2;
     const steps = Math.fround(Math.fround(value - mean) * inverse);
-    counts[i] = isFinite32(value) && Math.abs(steps) < STEPS_MAX + 0.5 ? rounded(steps) : BEYOND;
+    counts[i] = Number.isFinite(value) && Math.abs(steps) < STEPS_MAX + 0.5 ? rounded(steps) : BEYOND;
   }
   return counts;
 }
@@ -247,25 +255,24 @@ const bitsFor = (means: Int32Array): number => {
   return largest === 0 ? 0 : 33 - Math.clz32(largest);
 };
 
-const packedWords = (fields: number, bits: number): number => Math.ceil((fields * bits) / 32);
+/** No field lies across words. */
+const fieldsPerWord = (bits: number): number => Math.floor(32 / bits);
+const packedWords = (fields: number, bits: number): number =>
+  bits === 0 ? 0 : Math.ceil(fields / fieldsPerWord(bits));
 
 function putField(words: Uint32Array, base: number, index: number, bits: number, field: number): void {
-  const at = base + ((index * bits) >> 5);
-  const shift = (index * bits) & 31;
-  words[at] = (words[at] ?? 0) | (field << shift);
-  if (shift + bits > 32) words[at + 1] = field >>> (32 - shift);
+  const at = base + Math.floor(index / fieldsPerWord(bits));
+  words[at] = (words[at] ?? 0) | (field << ((index % fieldsPerWord(bits)) * bits));
 }
 
 function fieldAt(words: Uint32Array, base: number, index: number, bits: number): number {
-  const at = base + ((index * bits) >> 5);
-  const shift = (index * bits) & 31;
-  const upper = shift + bits > 32 ? (words[at + 1] ?? 0) << (32 - shift) : 0;
-  return (((words[at] ?? 0) >>> shift) | upper) & (2 ** bits - 1);
+  const perWord = fieldsPerWord(bits);
+  return ((words[base + Math.floor(index / perWord)] ?? 0) >>> ((index % perWord) * bits)) & (2 ** bits - 1);
 }
 
 const bf16Of = (step: number) => new Uint32Array(Float32Array.of(step).buffer)[0] ?? 0;
 
-function packScale({ step, means, classes }: Scale): Uint32Array {
+function packScale({ step, means, classes }: EcScale): Uint32Array {
   const bits = bitsFor(means);
   const meansAt = 1 + packedWords(classes.length, CLASS_BITS);
   const words = new Uint32Array(meansAt + packedWords(means.length, bits));
@@ -275,16 +282,16 @@ function packScale({ step, means, classes }: Scale): Uint32Array {
   return words;
 }
 
-function unpackScale(words: Uint32Array, dim: number, vectors: number, axis: EcAxis): Scale {
+function unpackScale(words: Uint32Array, dim: number, vectors: number, axis: EcAxis): EcScale {
   const [head = 0] = words;
   const bits = head & 0xffff;
   const step = new Float32Array(Uint32Array.of(head & 0xffff_0000).buffer)[0] ?? 0;
   const groups = axis === 'channels' ? dim : vectors;
   const meansAt = 1 + packedWords(groups, CLASS_BITS);
   const fits = words.length === meansAt + packedWords(axis === 'channels' ? dim : 0, bits);
-  if (bits > 17 || !fits || !(step >= STEP_MIN && step <= STEP_MAX))
+  if (bits > MEAN_BITS_MAX || !fits || !(step >= STEP_MIN && step <= STEP_MAX))
     throw new CorruptContainer('a scale is not one of ec');
-  const classes = Uint8Array.from({ length: groups }, (_, i) => fieldAt(words, 1, i, CLASS_BITS) % CLASSES);
+  const classes = Uint8Array.from({ length: groups }, (_, i) => fieldAt(words, 1, i, CLASS_BITS));
   const means = new Int32Array(bits === 0 ? 0 : dim).map((_, i) => fieldAt(words, meansAt, i, bits) - 2 ** (bits - 1));
   return { step, means, classes };
 }
@@ -299,7 +306,7 @@ function decode(bytes: Uint8Array) {
   if (magic !== MAGIC || axis > PLAIN || !isDim(shape.dim) || total !== words.length + SEAL_WORDS)
     throw new CorruptContainer('its header is not one of ec');
   if (axis !== PLAIN)
-    return { values: decodeBlocks(words, shape, axis === AXES.channels ? 'channels' : 'vectors'), shape };
+    return { values: decodeBlocks(words, shape, axis === EC_AXIS.channels ? 'channels' : 'vectors'), shape };
   if (words.length !== EC_HEADER_WORDS + vectors * shape.dim)
     throw new CorruptContainer('it is not as long as it says');
   return { values: new Float32Array(words.slice(EC_HEADER_WORDS).buffer), shape };
@@ -328,7 +335,7 @@ function decodeLane(
   begin: number,
   end: number,
   values: Float32Array,
-  { step, means, classes }: Scale,
+  { step, means, classes }: EcScale,
   dim: number,
   axis: EcAxis,
   lane: number,

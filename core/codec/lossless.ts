@@ -15,19 +15,22 @@
 // Stream l of a block codes its fours l, l + lanes, l + 2 lanes, …; a block uses all 32 streams but the last, which uses one
 // for each 256 fours. A container is at most 32 bytes larger than its content in whole words: what would not
 // become smaller is kept plain.
+import {
+  LOSSLESS_LANE_FOURS as LANE_FOURS,
+  LOSSLESS_LANES as LANES,
+  LOSSLESS_FORMAT,
+} from '../../shaders/entropy-kernels.ts';
 import { CorruptContainer } from './block-codec.ts';
 import { SEAL_WORDS, sealed, unsealed } from './checksum.ts';
 import { frequenciesOf, type RansTable, ransTable, SYMBOLS, streamReader, streamWriter } from './rans.ts';
 import { directoryWords, layStreams, rangesOf } from './rans-streams.ts';
 
 export type LosslessKind = 'plain' | 'f16' | 'bf16' | 'f32';
-export const LOSSLESS_KINDS = { plain: 0, f16: 1, bf16: 2, f32: 3 } as const;
+const KINDS = { plain: 0, ...LOSSLESS_FORMAT } as const;
 const MAGIC = 0x314c_4c42;
 const HEADER_WORDS = 4;
 const BITMAP_WORDS = SYMBOLS / 32;
-export const LANES = 32;
-export const LANE_FOURS = 256;
-export const BLOCK_FOURS = LANES * LANE_FOURS;
+const BLOCK_FOURS = LANES * LANE_FOURS;
 /** Sizes are kept in 32 bits, and places within a container in words of as many. */
 export const CONTENT_BYTES_MAX = 2 ** 31;
 
@@ -37,14 +40,15 @@ const WORDS: Readonly<Record<Exclude<LosslessKind, 'plain'>, { readonly four: nu
   bf16: { four: 2, rest: 1 },
   f32: { four: 4, rest: 3 },
 };
-type Coded = keyof typeof WORDS;
+/** What there is something to code in. */
+export type LosslessCoded = keyof typeof WORDS;
 
 /** Streams that a block of so many fours uses. */
-export const lanesOf = (fours: number): number => Math.min(LANES, Math.ceil(fours / LANE_FOURS));
+const lanesOf = (fours: number): number => Math.min(LANES, Math.ceil(fours / LANE_FOURS));
 
-/** Where the parts of a coded container lie, in words; from its size, kind and number of symbols alone. */
+/** Where the parts of a coded container lie, in words; from its kind, size and table alone. */
 export interface LosslessLayout {
-  readonly kind: Coded;
+  readonly kind: LosslessCoded;
   readonly fours: number;
   readonly blocks: number;
   readonly rest: number;
@@ -54,7 +58,8 @@ export interface LosslessLayout {
   readonly streams: number;
 }
 
-export function losslessLayout(kind: Coded, contentBytes: number, symbols: number): LosslessLayout {
+export function losslessLayout(kind: LosslessCoded, contentBytes: number, frequencies: Uint16Array): LosslessLayout {
+  const symbols = frequencies.filter((frequency) => frequency > 0).length;
   const { four, rest: restWords } = WORDS[kind];
   const fours = Math.floor(contentBytes / (four * 4));
   const rest = HEADER_WORDS + BITMAP_WORDS + Math.ceil(symbols / 2);
@@ -77,7 +82,7 @@ export function encodeLossless(content: Uint8Array, kind: LosslessKind): Uint8Ar
   return coded ?? encodePlain(words, content.length);
 }
 
-const headerOf = (kind: LosslessKind, bytes: number, words: number) => [MAGIC, LOSSLESS_KINDS[kind], bytes, words];
+const headerOf = (kind: LosslessKind, bytes: number, words: number) => [MAGIC, KINDS[kind], bytes, words];
 
 function encodePlain(content: Uint32Array, bytes: number): Uint8Array<ArrayBuffer> {
   const words = new Uint32Array(HEADER_WORDS + content.length + SEAL_WORDS);
@@ -87,28 +92,35 @@ function encodePlain(content: Uint32Array, bytes: number): Uint8Array<ArrayBuffe
 }
 
 /** Undefined where that would not be smaller. */
-function encodeCoded(content: Uint32Array, bytes: number, kind: Coded): Uint8Array<ArrayBuffer> | undefined {
+function encodeCoded(content: Uint32Array, bytes: number, kind: LosslessCoded): Uint8Array<ArrayBuffer> | undefined {
   const valueBytes = WORDS[kind].four;
   const fours = Math.floor(bytes / (valueBytes * 4));
   if (fours === 0 || bytes % valueBytes !== 0) return undefined;
-  const { symbols, rest } = split(content, fours, kind);
-  const table = ransTable(frequenciesOf(countsOf(symbols)));
-  const head = losslessHead(table.frequencies);
-  const layout = losslessLayout(kind, bytes, table.frequencies.filter((frequency) => frequency > 0).length);
-  const streams = encodeStreams(symbols, layout.blocks, table);
+  const { table, rest, streams } = losslessParts(content, fours, kind);
+  const layout = losslessLayout(kind, bytes, table.frequencies);
   const total = layout.streams + streams.reduce((sum, { length }) => sum + length, 0) + SEAL_WORDS;
   if (total >= HEADER_WORDS + content.length + SEAL_WORDS) return undefined;
   const words = new Uint32Array(total);
-  words.set(headerOf(kind, bytes, total));
-  words.set(head, HEADER_WORDS);
+  words.set(losslessHead(kind, bytes, total, table.frequencies));
   words.set(rest, layout.rest);
   words.set(content.subarray(fours * WORDS[kind].four), layout.tail);
   layStreams(words, layout.directory, LANES, streams);
   return sealed(words);
 }
 
-/** The table as it stands in a container. */
-export function losslessHead(frequencies: Uint16Array): Uint32Array {
+/** What is coded and what is not, before it is put together: what each kernel has to give. */
+export function losslessParts(content: Uint32Array, fours: number, kind: LosslessCoded) {
+  const { symbols, rest } = split(content, fours, kind);
+  const table = ransTable(frequenciesOf(countsOf(symbols)));
+  return { table, rest, streams: encodeStreams(symbols, Math.ceil(fours / BLOCK_FOURS), table) };
+}
+
+/** A coded container up to its rest: header and table. */
+export function losslessHead(kind: LosslessCoded, bytes: number, total: number, frequencies: Uint16Array): Uint32Array {
+  return Uint32Array.from([...headerOf(kind, bytes, total), ...packTable(frequencies)]);
+}
+
+function packTable(frequencies: Uint16Array): Uint32Array {
   const present = [...frequencies.keys()].filter((symbol) => frequencies[symbol]);
   const head = new Uint32Array(BITMAP_WORDS + Math.ceil(present.length / 2));
   for (const [i, symbol] of present.entries()) {
@@ -153,7 +165,7 @@ function encodeStreams(symbols: Uint8Array, blocks: number, table: RansTable): U
 export function decodeLossless(container: Uint8Array): Uint8Array<ArrayBuffer> {
   const words = unsealed(container);
   const [magic, code, bytes = 0, total] = words;
-  const kind = (Object.keys(LOSSLESS_KINDS) as LosslessKind[]).find((each) => LOSSLESS_KINDS[each] === code);
+  const kind = (Object.keys(KINDS) as LosslessKind[]).find((each) => KINDS[each] === code);
   if (magic !== MAGIC || kind === undefined || total !== words.length + SEAL_WORDS || bytes > CONTENT_BYTES_MAX)
     throw new CorruptContainer('its header is not one of lossless');
   if (kind !== 'plain') return decodeCoded(words, kind, bytes);
@@ -163,10 +175,10 @@ export function decodeLossless(container: Uint8Array): Uint8Array<ArrayBuffer> {
 
 const bytesOf = (words: Uint32Array<ArrayBuffer>, bytes: number) => new Uint8Array(words.buffer, 0, bytes);
 
-function decodeCoded(words: Uint32Array, kind: Coded, bytes: number): Uint8Array<ArrayBuffer> {
+function decodeCoded(words: Uint32Array, kind: LosslessCoded, bytes: number): Uint8Array<ArrayBuffer> {
   const frequencies = frequenciesIn(words);
   const table = ransTable(frequencies);
-  const layout = losslessLayout(kind, bytes, frequencies.filter((frequency) => frequency > 0).length);
+  const layout = losslessLayout(kind, bytes, frequencies);
   const { fours, blocks } = layout;
   const begins = rangesOf(words, layout.directory, LANES, blocks);
   const symbols = new Uint8Array(fours * 4);
@@ -203,7 +215,7 @@ function decodeStream(
 }
 
 /** The table that a coded container holds. */
-export function frequenciesIn(words: Uint32Array): Uint16Array {
+function frequenciesIn(words: Uint32Array): Uint16Array {
   const frequencies = new Uint16Array(SYMBOLS);
   let i = 0;
   for (let symbol = 0; symbol < SYMBOLS; symbol++) {
@@ -216,7 +228,7 @@ export function frequenciesIn(words: Uint32Array): Uint16Array {
 
 // ---- symbols and the rest
 
-function split(content: Uint32Array, fours: number, kind: Coded) {
+function split(content: Uint32Array, fours: number, kind: LosslessCoded) {
   const symbols = new Uint8Array(fours * 4);
   const rest = new Uint32Array(fours * WORDS[kind].rest);
   if (kind === 'f32') splitF32(content, symbols, rest);
@@ -224,7 +236,7 @@ function split(content: Uint32Array, fours: number, kind: Coded) {
   return { symbols, rest };
 }
 
-function join(content: Uint32Array<ArrayBuffer>, symbols: Uint8Array, rest: Uint32Array, kind: Coded): void {
+function join(content: Uint32Array<ArrayBuffer>, symbols: Uint8Array, rest: Uint32Array, kind: LosslessCoded): void {
   if (kind === 'f32') joinF32(content, symbols, rest);
   else {
     const bytes = new Uint8Array(rest.buffer, rest.byteOffset, rest.byteLength);
@@ -232,14 +244,14 @@ function join(content: Uint32Array<ArrayBuffer>, symbols: Uint8Array, rest: Uint
   }
 }
 
-function splitHalves(values: Uint16Array, symbols: Uint8Array, rest: Uint8Array, kind: Coded): void {
+function splitHalves(values: Uint16Array, symbols: Uint8Array, rest: Uint8Array, kind: LosslessCoded): void {
   for (const [i, value] of values.entries()) {
     symbols[i] = kind === 'f16' ? value >> 8 : value >> 7;
     rest[i] = kind === 'f16' ? value : (value & 0x7f) | ((value >> 8) & 0x80);
   }
 }
 
-function joinHalves(values: Uint16Array, symbols: Uint8Array, rest: Uint8Array, kind: Coded): void {
+function joinHalves(values: Uint16Array, symbols: Uint8Array, rest: Uint8Array, kind: LosslessCoded): void {
   for (const [i, symbol] of symbols.entries()) {
     const other = rest[i] ?? 0;
     values[i] = kind === 'f16' ? (symbol << 8) | other : (symbol << 7) | (other & 0x7f) | ((other & 0x80) << 8);

@@ -8,10 +8,13 @@ import * as references from '../../shaders/references.ts';
 import { rotate, unrotate } from '../../shaders/rotation.ts';
 import { checksumSteps } from '../../shaders/steps.ts';
 import type { Seeded } from '../support/seeded.ts';
+import { ENTROPY_CASES } from './entropy-cases.ts';
 
 export type Expected =
   | { readonly bytes: Uint8Array }
-  | { readonly values: Float64Array; readonly bound: (i: number) => number; readonly element: Element };
+  | { readonly values: Float64Array; readonly bound: (i: number) => number; readonly element: Element }
+  /** What only a function can tell, of so many bytes. */
+  | { readonly length: number; readonly faultOf: (got: Uint8Array<ArrayBuffer>) => string | undefined };
 
 export interface Case {
   readonly name: string;
@@ -20,6 +23,8 @@ export interface Case {
   readonly constants: Readonly<Record<string, number>>;
   readonly parameters: Readonly<Record<string, number>>;
   readonly sources: Readonly<Record<string, ArrayBufferView>>;
+  /** What the target holds before; a pattern, if nothing is said. */
+  readonly initial?: Uint8Array<ArrayBuffer>;
   readonly expected: Expected;
 }
 
@@ -274,6 +279,7 @@ export const CASES: Readonly<Record<KernelName, (seed: Seeded) => Generator<Case
   reduce: reduces,
   matvec: matvecs,
   matmul: matmuls,
+  ...ENTROPY_CASES,
 };
 
 export const wantedBy = (
@@ -290,10 +296,15 @@ export const targetOf = ({ kernel }: Case): string =>
   Object.entries(entry(kernel).bindings).find(([, { access }]) => access === 'write')?.[0] ?? '';
 
 export const bytesExpected = ({ expected }: Case): number =>
-  'bytes' in expected ? expected.bytes.length : expected.values.length * (expected.element === 'f16' ? 2 : 4);
+  'length' in expected
+    ? expected.length
+    : 'bytes' in expected
+      ? expected.bytes.length
+      : expected.values.length * (expected.element === 'f16' ? 2 : 4);
 
 /** What is wrong with this answer; undefined if nothing is. */
 export function faultOf({ expected }: Case, got: Uint8Array<ArrayBuffer>): string | undefined {
+  if ('length' in expected) return expected.faultOf(got);
   if ('bytes' in expected) {
     const at = got.findIndex((byte, i) => byte !== expected.bytes[i]);
     return at < 0 ? undefined : `byte ${at} is ${got[at]}, not ${expected.bytes[at]}`;

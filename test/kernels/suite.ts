@@ -71,7 +71,7 @@ function trialsOf(each: Case, bench: Workbench, workgroups: readonly (number | u
   const sources = Object.fromEntries(Object.entries(each.sources).map(([name, data]) => [name, bench.source(data)]));
   return entry(each.kernel).variants.flatMap(({ name }) =>
     workgroups.map((WORKGROUP) => {
-      const target: Target = bench.target(bytesExpected(each));
+      const target: Target = bench.target(bytesExpected(each), each.initial);
       const wanted: AnyWanted = wantedBy(each, name, WORKGROUP === undefined ? {} : { WORKGROUP });
       return { wanted, target, dispatch: dispatchOf(wanted, each, { ...sources, [targetOf(each)]: target }) };
     }),

@@ -30,9 +30,11 @@ export function createWorkbench(device: GPUDevice) {
       return { buffer: fill(bytes), offset: GUARD, size };
     },
 
-    target(length: number): Target {
+    target(length: number, initial?: Uint8Array): Target {
       const size = whole(length);
-      const buffer = fill(new Uint8Array(GUARD + size + GUARD).fill(PATTERN));
+      const bytes = new Uint8Array(GUARD + size + GUARD).fill(PATTERN);
+      if (initial) bytes.set(initial, GUARD);
+      const buffer = fill(bytes);
       return {
         ...{ buffer, offset: GUARD, size },
         async read(kept) {

@@ -46,7 +46,7 @@ describe('the rate of ec, every page a container of its own', () => {
     const values = normalVectors(1, TOKENS, DIM);
     holds(values, { axis: 'vectors', error: 0.0265 }, 3.1, 0.0265);
     holds(values, { axis: 'vectors', error: 0.0094 }, 3.85, 0.0094);
-    holds(values, { axis: 'channels', error: 0.0265 }, 3.1, 0.0265);
+    holds(values, { axis: 'channels', error: 0.0272 }, 3.1, 0.0265);
   });
 
   test('keys with outlier channels: 3.2 bits for an error of .0031', () => {
@@ -156,7 +156,7 @@ describe('attention over keys and values of ec', () => {
     const next = kvRandom.gaussian(15);
     const means = Array.from({ length: DIM }, () => 0.7 * next());
     const values = heavyValues(14, TOKENS).map((x, i) => x + (means[i % DIM] ?? 0));
-    holds(outlierKeys(13, TOKENS), values, [0.0002, 0.0035], 0.05);
+    holds(outlierKeys(13, TOKENS), values, [0.0002, 0.0037], 0.05);
   });
 });
 
@@ -258,6 +258,12 @@ describe('ec.encode()', () => {
     assert.throws(() => encode(512, 1, 512), { message: /not 512; fill them up/ });
     assert.throws(() => encode(100, 2, 64), { message: /2 vectors of 64 are not 100 values/ });
     assert.throws(() => encode(0, 2 ** 30, 64), { message: /2\^29 values at most/ });
+    const one = (rate: { error: number } | { steps: number[] }) =>
+      ec.encode(new Float32Array(64).fill(1), { vectors: 1, dim: 64 }, { axis: 'vectors', ...rate });
+    assert.throws(() => one({ error: -1 }), { message: /not NaN; ask for an error of 0 or more/ });
+    assert.throws(() => one({ error: Number.NaN }), { message: /0 or more/ });
+    assert.throws(() => one({ steps: [-1] }), { message: /not -1/ });
+    assert.throws(() => one({ steps: [] }), { message: /not NaN; ask for .* a step a block/ });
   });
 
   test('takes steps that stay exact in f32: 8 bits, never above what was asked', () => {
