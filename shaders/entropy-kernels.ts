@@ -106,9 +106,16 @@ export const ENTROPY_KERNELS = {
     elements: ['u32'],
     variants: [
       {
-        name: 'lane',
+        name: 'apart',
         files: ['flat.wgsl', 'lossless-rest.wgsl'],
-        tuning: { WORKGROUP: 64, PER: 4 },
+        ...software,
+        tuning: { WORKGROUP: 256, PER: 1 },
+        workgroups: (p, { WORKGROUP, PER = 1 }) => Math.max(1, parts(p.bytes, 8 * WORKGROUP * PER)),
+      },
+      {
+        name: 'beside',
+        files: ['flat.wgsl', 'lossless-rest.wgsl'],
+        tuning: { WORKGROUP: 64, PER: 16 },
         workgroups: (p, { WORKGROUP, PER = 1 }) => Math.max(1, parts(p.bytes, 8 * WORKGROUP * PER)),
       },
     ],

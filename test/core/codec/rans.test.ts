@@ -116,6 +116,21 @@ describe('a stream', () => {
   });
 });
 
+test("the kernels' quotient is right or one too small, however their divisions and products round", () => {
+  // 1 + 2.5 units of a division, a conversion and a product, each as far off as it may be
+  for (const off of [1 - 7 * 2 ** -24, 1, 1 + 7 * 2 ** -24])
+    for (let frequency = 1; frequency <= TABLE_SIZE; frequency++)
+      for (let k = 0; k < 40; k++) {
+        const multiple = frequency * (k < 20 ? 2 ** 20 - k : 1 + random.below(2 ** 20));
+        for (const state of [multiple - 1, multiple, Math.min(multiple + frequency - 1, frequency * 2 ** 20 - 1)]) {
+          if (state >= frequency * 2 ** 20) continue;
+          const quotient = Math.floor(state * ((Math.fround(0.99999952) / frequency) * off));
+          const short = Math.floor(state / frequency) - quotient;
+          assert.ok(short === 0 || short === 1, `${state} / ${frequency}: ${short} too small, ${where}`);
+        }
+      }
+});
+
 describe('ransTable()', () => {
   test('refuses frequencies that do not add up', () => {
     assert.throws(() => ransTable(new Uint16Array(256)), { message: /add up to 0, not to 2048; take the data from/ });
