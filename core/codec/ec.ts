@@ -197,7 +197,8 @@ const BEYOND = -128;
 /** Steps from the mean, -127 to 127; BEYOND for a value that no count stands for. */
 function countsOf(values: Float32Array, dim: number, means: Int32Array, step: number, inverse: number): Int8Array {
   const counts = new Int8Array(values.length);
-  for (const [i, value] of values.entries()) {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] ?? 0;
     const mean = ((means[i % dim] ?? 0) * step) / 2;
     const steps = Math.fround(Math.fround(value - mean) * inverse);
     counts[i] = Number.isFinite(value) && Math.abs(steps) < STEPS_MAX + 0.5 ? rounded(steps) : BEYOND;
@@ -208,7 +209,8 @@ function countsOf(values: Float32Array, dim: number, means: Int32Array, step: nu
 function classesOf(counts: Int8Array, dim: number, axis: EcAxis): Uint8Array {
   const vectors = counts.length / dim;
   const sums = new Uint32Array(axis === 'channels' ? dim : vectors);
-  for (const [i, count] of counts.entries()) {
+  for (let i = 0; i < counts.length; i++) {
+    const count = counts[i] ?? 0;
     const group = axis === 'channels' ? i % dim : Math.floor(i / dim);
     if (count !== BEYOND) sums[group] = (sums[group] ?? 0) + Math.abs(count);
   }

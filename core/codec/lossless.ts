@@ -133,7 +133,10 @@ function packTable(frequencies: Uint16Array): Uint32Array {
 
 function countsOf(symbols: Uint8Array): Uint32Array {
   const counts = new Uint32Array(SYMBOLS);
-  for (const symbol of symbols) counts[symbol] = (counts[symbol] ?? 0) + 1;
+  for (let i = 0; i < symbols.length; i++) {
+    const symbol = symbols[i] ?? 0;
+    counts[symbol] = (counts[symbol] ?? 0) + 1;
+  }
   return counts;
 }
 
@@ -226,7 +229,7 @@ function frequenciesIn(words: Uint32Array): Uint16Array {
   return frequencies;
 }
 
-// ---- symbols and the rest
+// ---- symbols and the rest: plain loops, as iterators take several times as long
 
 function split(content: Uint32Array, fours: number, kind: LosslessCoded) {
   const symbols = new Uint8Array(fours * 4);
@@ -245,14 +248,16 @@ function join(content: Uint32Array<ArrayBuffer>, symbols: Uint8Array, rest: Uint
 }
 
 function splitHalves(values: Uint16Array, symbols: Uint8Array, rest: Uint8Array, kind: LosslessCoded): void {
-  for (const [i, value] of values.entries()) {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] ?? 0;
     symbols[i] = kind === 'f16' ? value >> 8 : value >> 7;
     rest[i] = kind === 'f16' ? value : (value & 0x7f) | ((value >> 8) & 0x80);
   }
 }
 
 function joinHalves(values: Uint16Array, symbols: Uint8Array, rest: Uint8Array, kind: LosslessCoded): void {
-  for (const [i, symbol] of symbols.entries()) {
+  for (let i = 0; i < symbols.length; i++) {
+    const symbol = symbols[i] ?? 0;
     const other = rest[i] ?? 0;
     values[i] = kind === 'f16' ? (symbol << 8) | other : (symbol << 7) | (other & 0x7f) | ((other & 0x80) << 8);
   }
@@ -262,17 +267,21 @@ function splitF32(values: Uint32Array, symbols: Uint8Array, rest: Uint32Array): 
   const apart = (value: number) => (value & 0x7f_ffff) | ((value >>> 8) & 0x80_0000);
   for (let i = 0; i < symbols.length; i++) symbols[i] = (values[i] ?? 0) >>> 23;
   for (let four = 0; four < symbols.length / 4; four++) {
-    const [a = 0, b = 0, c = 0, d = 0] = values.subarray(four * 4);
-    rest[four * 3] = apart(a) | (apart(b) << 24);
-    rest[four * 3 + 1] = (apart(b) >>> 8) | (apart(c) << 16);
-    rest[four * 3 + 2] = (apart(c) >>> 16) | (apart(d) << 8);
+    const at = four * 4;
+    const b = apart(values[at + 1] ?? 0);
+    const c = apart(values[at + 2] ?? 0);
+    rest[four * 3] = apart(values[at] ?? 0) | (b << 24);
+    rest[four * 3 + 1] = (b >>> 8) | (c << 16);
+    rest[four * 3 + 2] = (c >>> 16) | (apart(values[at + 3] ?? 0) << 8);
   }
 }
 
 function joinF32(values: Uint32Array, symbols: Uint8Array, rest: Uint32Array): void {
   const whole = (symbol = 0, other: number) => (symbol << 23) | (other & 0x7f_ffff) | ((other & 0x80_0000) << 8);
   for (let four = 0; four < symbols.length / 4; four++) {
-    const [x = 0, y = 0, z = 0] = rest.subarray(four * 3);
+    const x = rest[four * 3] ?? 0;
+    const y = rest[four * 3 + 1] ?? 0;
+    const z = rest[four * 3 + 2] ?? 0;
     const at = four * 4;
     values[at] = whole(symbols[at], x);
     values[at + 1] = whole(symbols[at + 1], (x >>> 24) | (y << 8));

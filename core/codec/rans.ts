@@ -98,9 +98,9 @@ export function streamWriter(): StreamWriter {
       const odd = units.length & 1;
       const words = new Uint32Array(1 + (units.length + odd) / 2);
       words[0] = state | (odd << 31);
-      for (const [i, unit] of units.entries()) {
+      for (let i = 0; i < units.length; i++) {
         const half = 2 * words.length - 1 - i; // the first to come stands last
-        words[half >> 1] = (words[half >> 1] ?? 0) | (unit << (16 * (half & 1)));
+        words[half >> 1] = (words[half >> 1] ?? 0) | ((units[i] ?? 0) << (16 * (half & 1)));
       }
       return words;
     },
