@@ -54,7 +54,7 @@ fn encode(block: u32, lane: u32, lanes: u32, stream: u32, slots: u32) {
   let step = steps[block];
   var own_end = end;
   if (may_stand_apart(block, lane, lanes)) { own_end = put_apart(block, lane, lanes, step, end); }
-  open_slot(own_end);
+  open_slot(end - SLOT, own_end);
   for (var i = rows_of(block) * 16u; i > 0u; i--) {
     let at = coded(block, (i - 1u) / 16u, channel_of(i - 1u, lane, lanes), step);
     let entry = classes[at];

@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return;
   }
   let end = slots_at(blocks * LANES) + (stream + 1u) * SLOT;
-  open_slot(end);
+  open_slot(end - SLOT, end);
   let count = (own - lane + lanes - 1u) / lanes;
   var four = first + lane + count * lanes;
   for (var i = 0u; i < count; i++) {

@@ -3,10 +3,12 @@ var<private> state: u32;
 var<private> below: u32; // the first word of what is written for good
 var<private> upper: u32; // a unit that waits for the lower half of its word
 var<private> waits: bool;
+var<private> lowest: u32; // nothing is written below this but the last two words, whatever the table says
 
-fn open_slot(end: u32) {
+fn open_slot(first: u32, end: u32) {
   state = 0x8000u;
   below = end;
+  lowest = first + 2u;
   upper = 0u;
   waits = false;
 }
@@ -15,7 +17,7 @@ fn emit(frequency: u32) {
   if (state < (frequency << 20u)) { return; }
   let unit = state & 0xffffu;
   if (waits) {
-    below--;
+    below = max(below - 1u, lowest);
     work[below] = upper | unit;
   } else {
     upper = unit << 16u;

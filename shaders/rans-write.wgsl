@@ -4,7 +4,7 @@
 // The quotient of state and frequency is below 2^20. The factor is below 1 by more than three roundings, and a division
 // that may be off by 2.5 units, can add up to, and by less than 2^-20: so the quotient is right or one too small.
 fn put(entry: u32) {
-  let frequency = entry & 0xffffu;
+  let frequency = max(entry & 0xffffu, 1u); // 0 is nobody's, if the table is that of the values
   emit(frequency);
   var quotient = u32(i32(f32(i32(state)) * (0.99999952 / f32(i32(frequency)))));
   var rest = state - quotient * frequency;

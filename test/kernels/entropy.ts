@@ -51,6 +51,7 @@ export async function testEntropyOn(source: Source): Promise<void> {
   test(where('damage is found, and stays inside'), async () => {
     await losslessDamage(desk, random);
     await ecDamage(desk, random);
+    await wrongTable(desk, random);
   });
 
   test(where('a sum of squares from the adapter gives the step of the reference, or its neighbour'), async () => {
@@ -208,6 +209,21 @@ async function losslessDamage(desk: Desk, random: Seeded): Promise<void> {
       'damage of a stream is found',
     );
   }
+  clear(desk);
+}
+
+/** A table that is not that of the values: what comes out is nothing, and stays in its slots. */
+async function wrongTable(desk: Desk, random: Seeded): Promise<void> {
+  const content = random.bytes(8200);
+  const step = losslessSteps.encodeSteps('f16', content.length, new Uint16Array(256), 0)[0];
+  const length = workBytes(LOSSLESS_LANES, LOSSLESS_SLOT);
+  for (const table of [new Uint8Array(1024), new Uint8Array(1024).fill(0xff), random.bytes(1024)])
+    for (const variant of ['branch', 'select']) {
+      const work = desk.target(length);
+      const bindings = { source: desk.source(content), encoding: desk.source(table), work };
+      await desk.run([{ ...step, variant, bindings }]);
+      await work.read(length);
+    }
   clear(desk);
 }
 

@@ -149,7 +149,7 @@ describe('attention over keys and values of ec', () => {
   }
 
   test('normal keys and values: an output error of .10 in .30 of the size of f16', () => {
-    holds(normalVectors(11, TOKENS, DIM), normalVectors(12, TOKENS, DIM), [0.0014, 0.0058], 0.1);
+    holds(normalVectors(11, TOKENS, DIM), normalVectors(12, TOKENS, DIM), [0.0013, 0.0054], 0.1);
   });
 
   test('keys with outliers, heavy values with means: .05 in .30', () => {
