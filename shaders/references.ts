@@ -1,51 +1,12 @@
 // What each kernel must give, computed plainly. For tests and benchmarks: nothing that serves imports this. Sums are in
 // f64, so that a kernel's error is its own; what has to be the same bits (pack, unpack, checksum) is in integers.
 import { CHECKSUM_UNITS, FORMAT, OPERATION } from './catalogue.ts';
+import { packBf16, packF16, unpackBf16, unpackF16 } from './sixteen-bits.ts';
 import { type ChecksumStep, checksumSteps } from './steps.ts';
 
+export { packBf16, packF16, unpackBf16, unpackF16 };
+
 // ---- sixteen bits
-
-const isNaN32 = (bits: number): boolean => (bits & 0x7fff_ffff) > 0x7f80_0000;
-
-/** A mantissa and what is cut off it, to nearest, ties to even. */
-function roundedShift(value: number, places: number): number {
-  const below = value % 2 ** places;
-  const kept = Math.floor(value / 2 ** places);
-  const half = 2 ** (places - 1);
-  return below > half || (below === half && kept % 2 === 1) ? kept + 1 : kept;
-}
-
-/** The bits of an f32 as those of the nearest f16. */
-export function packF16(bits: number): number {
-  const sign = (bits >>> 16) & 0x8000;
-  const size = bits & 0x7fff_ffff;
-  if (isNaN32(bits)) return sign | 0x7e00 | ((size >>> 13) & 0x3ff);
-  const exponent = size >>> 23;
-  if (exponent >= 143) return sign | 0x7c00;
-  const mantissa = (size & 0x7f_ffff) + (exponent > 0 ? 0x80_0000 : 0);
-  if (exponent >= 113) return sign | (roundedShift(mantissa, 13) + (exponent - 113) * 0x400);
-  return sign | roundedShift(mantissa, 126 - Math.max(exponent, 1));
-}
-
-/** The bits of an f32 as those of the nearest bf16. */
-export function packBf16(bits: number): number {
-  if (isNaN32(bits)) return ((bits >>> 16) | 0x40) & 0xffff;
-  return roundedShift(bits >>> 0, 16) & 0xffff;
-}
-
-export function unpackF16(bits: number): number {
-  const sign = (bits & 0x8000) << 16;
-  const exponent = (bits >>> 10) & 0x1f;
-  let mantissa = bits & 0x3ff;
-  if (exponent === 31) return (sign | 0x7f80_0000 | (mantissa << 13)) >>> 0;
-  if (exponent > 0) return (sign | ((exponent + 112) << 23) | (mantissa << 13)) >>> 0;
-  if (mantissa === 0) return sign >>> 0;
-  let power = 113;
-  for (; mantissa < 0x400; power--) mantissa *= 2;
-  return (sign | (power << 23) | ((mantissa & 0x3ff) << 13)) >>> 0;
-}
-
-export const unpackBf16 = (bits: number): number => (bits << 16) >>> 0;
 
 export function pack(source: Uint32Array, format: number): Uint16Array {
   return Uint16Array.from(source, format === FORMAT.f16 ? packF16 : packBf16);
