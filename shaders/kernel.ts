@@ -20,10 +20,10 @@ type Numbers<K extends string> = Readonly<Record<K, number>>;
 /** All overrides of a pipeline. */
 export type Fixed<C extends string> = Numbers<C> & { readonly WORKGROUP: number } & Readonly<Record<string, number>>;
 
-export interface Binding<P extends string> {
+export interface Binding<P extends string, C extends string = never> {
   readonly access: 'read' | 'write';
   /** How much of it is touched, from the range's beginning; checked before each dispatch, whatever the adapter checks. */
-  readonly bytes: (parameters: Numbers<P>, elementBytes: number) => number;
+  readonly bytes: (parameters: Numbers<P>, elementBytes: number, constants: Numbers<C>) => number;
 }
 
 export interface Variant<P extends string = string, C extends string = never> {
@@ -53,7 +53,7 @@ export interface Kernel<
 > {
   readonly about: string;
   /** In the order of their numbers in group 0. */
-  readonly bindings: Readonly<Record<B, Binding<P>>>;
+  readonly bindings: Readonly<Record<B, Binding<P, C>>>;
   readonly parameters: Readonly<Record<P, 'u32' | 'f32'>>;
   /** Overrides that change the result, with their defaults. */
   readonly constants: Numbers<C>;
@@ -68,7 +68,7 @@ export const define = <B extends string, P extends string, C extends string, con
   readonly about: string;
   readonly parameters: Readonly<Record<P, 'u32' | 'f32'>>;
   readonly constants: Numbers<C>;
-  readonly bindings: Readonly<Record<B, Binding<NoInfer<P>>>>;
+  readonly bindings: Readonly<Record<B, Binding<NoInfer<P>, NoInfer<C>>>>;
   readonly elements: readonly E[];
   readonly variants: readonly Variant<NoInfer<P>, NoInfer<C>>[];
 }): Kernel<B, P, C, E> => kernel;

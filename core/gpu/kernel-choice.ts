@@ -187,7 +187,8 @@ function spread(count: number): readonly [number, number] {
 /** Throws unless the parameters are numbers of their kind, every range holds what the kernel will touch, and none is written
  * where another is read. */
 export function checkDispatch(dispatch: AnyDispatch, element: Element, limits: DeviceLimits): void {
-  const { bindings, parameters } = entry(dispatch.kernel);
+  const { bindings, parameters, constants } = entry(dispatch.kernel);
+  const fixed: Numbers = { ...constants, ...dispatch.constants };
   const given = dispatch.parameters as Numbers;
   for (const [name, kind] of Object.entries(parameters)) {
     const value = given[name];
@@ -196,7 +197,7 @@ export function checkDispatch(dispatch: AnyDispatch, element: Element, limits: D
   }
   const ranges = dispatch.bindings as Readonly<Record<string, BufferRange>>;
   for (const [name, binding] of Object.entries(bindings))
-    checkRange(`${dispatch.kernel}: binding ${name}`, ranges[name], binding, given, element, limits);
+    checkRange(`${dispatch.kernel}: binding ${name}`, ranges[name], binding, given, element, fixed, limits);
   checkAliases(dispatch.kernel, bindings, ranges);
 }
 
@@ -228,13 +229,14 @@ function checkRange(
   { bytes }: Binding<string>,
   parameters: Numbers,
   element: Element,
+  constants: Numbers,
   { offsetAlignment }: DeviceLimits,
 ): void {
   if (!range) throw new KernelError(`${what} is missing`);
   const { buffer, offset, size } = range;
   if (!(Number.isSafeInteger(offset) && offset >= 0 && Number.isSafeInteger(size)))
     throw new KernelError(`${what} begins at ${offset} and has ${size} bytes; both have to be whole numbers`);
-  const asked = Math.ceil(bytes(parameters, ELEMENT_BYTES[element]) / UNIT_BYTES) * UNIT_BYTES;
+  const asked = Math.ceil(bytes(parameters, ELEMENT_BYTES[element], constants) / UNIT_BYTES) * UNIT_BYTES;
   if (!(size >= asked))
     throw new KernelError(`${what} holds ${size} bytes, and ${asked} will be touched: ${JSON.stringify(parameters)}`);
   if (size % UNIT_BYTES !== 0) throw new KernelError(`${what} has ${size} bytes; make it a multiple of ${UNIT_BYTES}`);
