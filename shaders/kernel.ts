@@ -26,10 +26,17 @@ export interface Binding<P extends string, C extends string = never> {
   readonly bytes: (parameters: Numbers<P>, elementBytes: number, constants: Numbers<C>) => number;
 }
 
+/** WGSL that is not a file but written for each pipeline: tables of numbers, and steps without loops. */
+export interface Written {
+  /** As a file's, for messages. */
+  readonly name: string;
+  readonly text: (fixed: Readonly<Record<string, number>>) => string;
+}
+
 export interface Variant<P extends string = string, C extends string = never> {
   readonly name: string;
-  /** In shaders/, joined in this order. */
-  readonly files: readonly string[];
+  /** In shaders/, joined in this order, with what is written among them. */
+  readonly files: readonly (string | Written)[];
   readonly requires?: readonly Capability[];
   /** Those of the kernel's that it is made for; all, if it does not say. */
   readonly elements?: readonly Element[];

@@ -11,8 +11,12 @@ const CODE_MAX = 254;
 const CODE_ONE = 128; // the scale 1
 const STEPS = 8; // to an octave
 
-/** 2^(i / 8) and its inverse, as f32. */
-export const SCALES = Float32Array.from({ length: STEPS }, (_, i) => 2 ** (i / STEPS));
+const [EIGHTH = 1, QUARTER = 1, HALF = 1] = [8, 4, 2].map((root) => Math.fround(2 ** (1 / root)));
+/** 2^(i / 8) and its inverse, as f32; in products, as a kernel has no table at hand. */
+export const SCALES = Float32Array.from(
+  { length: STEPS },
+  (_, i) => Math.fround((i & 1 ? EIGHTH : 1) * (i & 2 ? QUARTER : 1)) * (i & 4 ? HALF : 1),
+);
 export const INVERSES = SCALES.map((scale) => 1 / scale);
 
 export function scaleOf(code: number): number {

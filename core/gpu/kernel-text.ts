@@ -1,7 +1,7 @@
 // The WGSL of a variant: a prelude (what it enables, its element type, its parameters) and the files that the catalogue
-// names, in order. A message of the compiler is brought back to the file and line where it belongs.
+// names or has written, in order. A message of the compiler is brought back to the file and line where it belongs.
 import { readFileSync } from 'node:fs';
-import { type Element, type Kernel, PARAMETERS_MAX, type Variant } from '../../shaders/kernel.ts';
+import { type Element, type Kernel, PARAMETERS_MAX, type Variant, type Written } from '../../shaders/kernel.ts';
 import { KernelError } from './kernel-choice.ts';
 
 const SHADERS = new URL('../../shaders/', import.meta.url);
@@ -19,10 +19,15 @@ export function composeText(
   { files, requires = [] }: Variant,
   element: Element,
   immediates: boolean,
+  fixed: Readonly<Record<string, number>>,
 ): KernelText {
+  const read = (piece: string | Written) =>
+    typeof piece === 'string'
+      ? { name: piece, text: readFileSync(new URL(piece, SHADERS), 'utf8') }
+      : { name: piece.name, text: piece.text(fixed) };
   const sections = [
     { name: 'the prelude', text: prelude(parameters, requires, element, immediates) },
-    ...files.map((name) => ({ name, text: readFileSync(new URL(name, SHADERS), 'utf8') })),
+    ...files.map(read),
   ].map((section) => ({ ...section, lines: section.text.split('\n').length }));
   return {
     code: sections.map(({ text }) => text).join('\n'),

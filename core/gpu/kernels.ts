@@ -185,7 +185,7 @@ async function compilePipeline(
   layout: GPUPipelineLayout,
   immediates: boolean,
 ): Promise<GPUComputePipeline> {
-  const text = composeText(entry(kernel).parameters, variant, element, immediates);
+  const text = composeText(entry(kernel).parameters, variant, element, immediates, fixed);
   const module = await compileModule(device, key, text);
   try {
     const compute = { module, entryPoint: 'main', constants: fixed };

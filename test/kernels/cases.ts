@@ -8,6 +8,7 @@ import * as references from '../../shaders/references.ts';
 import { rotate, unrotate } from '../../shaders/rotation.ts';
 import { checksumSteps } from '../../shaders/steps.ts';
 import type { Seeded } from '../support/seeded.ts';
+import { CODEC_CASES } from './codec-cases.ts';
 import { ENTROPY_CASES } from './entropy-cases.ts';
 
 export type Expected =
@@ -280,6 +281,7 @@ export const CASES: Readonly<Record<KernelName, (seed: Seeded) => Generator<Case
   matvec: matvecs,
   matmul: matmuls,
   ...ENTROPY_CASES,
+  ...CODEC_CASES,
 };
 
 export const wantedBy = (
