@@ -101,7 +101,7 @@ export const CATALOGUE = {
     constants: { FORMAT: FORMAT.f16 },
     elements: ['u32'],
     variants: streaming<'values'>('pack.wgsl', (p) => parts(p.values, 8), {
-      apart: ['pack-shifts.wgsl'],
+      apart: ['sixteen-bits.wgsl', 'pack-shifts.wgsl'],
       beside: ['upper.wgsl', 'pack-products.wgsl'],
     }),
   }),
@@ -116,7 +116,7 @@ export const CATALOGUE = {
     constants: { FORMAT: FORMAT.f16 },
     elements: ['u32'],
     variants: streaming<'values'>('unpack.wgsl', (p) => parts(p.values, 8), {
-      apart: ['unpack-shifts.wgsl'],
+      apart: ['sixteen-bits.wgsl', 'unpack-shifts.wgsl'],
       beside: ['upper.wgsl', 'unpack-products.wgsl'],
     }),
   }),

@@ -1,9 +1,10 @@
 // The kernels of the record codecs: `encode` makes records of f32 vectors, `decode` vectors of records, at any places in
 // their ranges, so that one dispatch reaches the K or the V part of many pages. Vectors of rotated formats are rotated.
 // Vector i lies at first + floor(i / run) * jump + (i % run) * step, in values for vectors and in words for records.
-import { define, parts, type Variant } from './kernel.ts';
+import { define, type Fixed, parts, type Variant } from './kernel.ts';
 import { RECORD_NUMBERS } from './record-text.ts';
-import { HEAD_DIMS, RECORD_NAMES, RECORDS, recordWords } from './records.ts';
+import { formatOf, HEAD_DIMS, nameOf, RECORD_NAMES, RECORDS, recordWords } from './records.ts';
+import { classesOf, groupBytes, isWhole, TRELLIS_SHAPE, TRELLIS_STEPS } from './trellis-text.ts';
 
 const WALK = {
   ...fields('vectors', 'run'),
@@ -17,9 +18,6 @@ type Constants = Readonly<Record<'CODEC' | 'DIM', number>>;
 function fields<N extends string>(...names: readonly N[]): Readonly<Record<N, 'u32'>> {
   return Object.fromEntries(names.map((name) => [name, 'u32'])) as Readonly<Record<N, 'u32'>>;
 }
-
-/** The format that CODEC says; undefined for a number that none has. */
-const nameOf = (codec: number) => RECORD_NAMES.find((name) => RECORDS[name].number === codec);
 
 /** Up to the end of the last of them, each `size` words long. */
 function reach({ vectors, run }: Places, first: number, step: number, jump: number, size: number): number {
@@ -48,10 +46,58 @@ function quadReach(p: Places, dim: number): number {
   return targetReach(p, dim);
 }
 
+const TRELLIS_CODECS: ReadonlySet<number> = new Set(
+  RECORD_NAMES.filter((name) => formatOf(name).trellis).map((name) => RECORDS[name].number),
+);
 const isMade = ({ CODEC, DIM }: Constants) => nameOf(CODEC) !== undefined && HEAD_DIMS.includes(DIM);
-const DECODE = ['flat.wgsl', 'walk.wgsl', RECORD_NUMBERS, 'record.wgsl', 'decode.wgsl'] as const;
+const READ = [RECORD_NUMBERS, 'record.wgsl'] as const;
+const PLACES = ['flat.wgsl', 'walk.wgsl', 'sixteen-bits.wgsl'] as const;
+const DECODE = [...PLACES, ...READ, 'decode.wgsl'] as const;
+const ENCODE = [...PLACES, 'encode.wgsl', ...READ, 'scale.wgsl'] as const;
+const SEARCH = [...ENCODE, TRELLIS_SHAPE, 'encode-trellis.wgsl'] as const;
+
+const isSearched = ({ CODEC }: Constants) => TRELLIS_CODECS.has(CODEC);
+
+/** Every adapter has so much for a workgroup to share. */
+const SHARED_BYTES = 16_384;
 
 export const CODEC_KERNELS = {
+  encode: define({
+    about: 'records of vectors, which are rotated where the format is; the same bits on every adapter',
+    bindings: {
+      source: { access: 'read', bytes: (p, _, { DIM }) => sourceReach(p, DIM) },
+      target: { access: 'write', bytes: (p, _, constants) => targetReach(p, wordsOf(constants)) },
+    },
+    parameters: WALK,
+    constants: { CODEC: RECORDS.tq4.number, DIM: 128 },
+    elements: ['u32'],
+    variants: [
+      ...[64, 128, 256].map((WORKGROUP) => ({
+        name: `trellis-group-${WORKGROUP}`,
+        files: [...SEARCH, 'encode-trellis-group.wgsl'],
+        avoids: ['software'] as const,
+        tuning: { WORKGROUP },
+        worksWith: (fixed: Fixed<'CODEC' | 'DIM'>) =>
+          isMade(fixed) && isSearched(fixed) && isWhole(fixed) && groupBytes(fixed) <= SHARED_BYTES,
+        workgroups: (p: Places, fixed: Fixed<'CODEC' | 'DIM'>) => parts(p.vectors * classesOf(fixed), fixed.WORKGROUP),
+      })),
+      {
+        name: 'trellis-lane',
+        files: [...SEARCH, TRELLIS_STEPS, 'encode-trellis-lane.wgsl'],
+        tuning: { WORKGROUP: 32 },
+        worksWith: (fixed) => isMade(fixed) && isSearched(fixed),
+        workgroups: (p, { WORKGROUP }) => parts(p.vectors, WORKGROUP),
+      },
+      {
+        name: 'lane',
+        files: [...ENCODE, 'encode-lane.wgsl'],
+        tuning: { WORKGROUP: 32 },
+        worksWith: (fixed) => isMade(fixed) && !isSearched(fixed),
+        workgroups: (p, { WORKGROUP }) => parts(p.vectors, WORKGROUP),
+      },
+    ] satisfies Variant<Walk, 'CODEC' | 'DIM'>[],
+  }),
+
   decode: define({
     about: 'vectors of records; target places are multiples of 4; the same bits on every adapter',
     bindings: {
@@ -59,7 +105,7 @@ export const CODEC_KERNELS = {
       target: { access: 'write', bytes: (p, _, { DIM }) => quadReach(p, DIM) },
     },
     parameters: WALK,
-    constants: { CODEC: RECORDS.tcq4.number, DIM: 128 },
+    constants: { CODEC: RECORDS.tq4.number, DIM: 128 },
     elements: ['u32'],
     variants: [
       {

@@ -27,11 +27,5 @@ fn four_words(at: u32) -> vec4u {
 fn widened(pairs: vec2u) -> vec4u {
   let bits = vec4u(pairs.x & 0xffffu, pairs.x >> 16u, pairs.y & 0xffffu, pairs.y >> 16u);
   if (CODEC == BF16) { return bits << vec4u(16); }
-  let size = bits & vec4u(0x7fff);
-  let sign = (bits & vec4u(0x8000)) << vec4u(16);
-  let top = firstLeadingBit(max(size & vec4u(0x3ff), vec4u(1)));
-  let tiny = ((top + vec4u(103)) << vec4u(23)) | ((size << (vec4u(23) - top)) & vec4u(0x7fffff));
-  let normal = (size << vec4u(13)) + select(vec4u(0x38000000), vec4u(0x70000000), size >= vec4u(0x7c00));
-  let value = select(normal, select(tiny, vec4u(0), size == vec4u(0)), size < vec4u(0x400));
-  return sign | value;
+  return from_f16(bits);
 }

@@ -99,6 +99,10 @@ export const RECORD_NAMES = Object.keys(RECORDS) as readonly RecordName[];
 
 export const formatOf = (name: RecordName): RecordFormat => RECORDS[name];
 
+/** The format that a kernel's CODEC says; undefined for a number that none has. */
+export const nameOf = (number: number): RecordName | undefined =>
+  RECORD_NAMES.find((name) => RECORDS[name].number === number);
+
 /** 32-bit words of a record of `dim` values; throws for a dimension that records are not made for. */
 export function recordWords(name: RecordName, dim: number): number {
   const words = formatOf(name).wordsByDim[HEAD_DIMS.indexOf(dim)];
@@ -117,4 +121,14 @@ export function stretchOf({ stateBits, evenOctets }: Trellis, dim: number, words
   const lastAt = words * 32 - SCALE_BITS - stateBits;
   const widest = Math.floor((256 * (lastAt + 1) - 1) / (dim - 1));
   return evenOctets ? widest - (widest % 32) : widest;
+}
+
+/** Level of every state, in 1/256 of the scale. */
+export function levelsOf({ stateBits, multiplier, p0, p1, q }: Trellis): Int32Array {
+  const states = 2 ** stateBits;
+  return Int32Array.from({ length: states }, (_, state) => {
+    const spread = (state * multiplier + (multiplier - 1) / 2) % states;
+    const u = spread - (states - 1) / 2;
+    return Math.round((u * (p0 + p1 * u * u)) / (1 - q * u * u));
+  });
 }

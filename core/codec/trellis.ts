@@ -9,7 +9,15 @@
 // The record is the one with the least sum of squared differences, on a grid of 1/256 of the scale. All costs are integers
 // below 2^32, the low 6 bits of which carry where they came from: the lowest wins a tie, and every adapter finds the same.
 // Record of zeros: all bits 0; of a vector that is not finite: word 0 is 255, all others 0.
-import { formatOf, type RecordName, recordWords, SCALE_BITS, stretchOf, type Trellis } from '../../shaders/records.ts';
+import {
+  formatOf,
+  levelsOf,
+  type RecordName,
+  recordWords,
+  SCALE_BITS,
+  stretchOf,
+  type Trellis,
+} from '../../shaders/records.ts';
 import type { RecordCodec } from './codec.ts';
 import { inverseOf, largestCode, measure, NOT_FINITE, rmsCode, rounded, scaleOf, storedCode, ZERO } from './scale.ts';
 
@@ -20,16 +28,6 @@ const SPREAD = 8;
 /** The largest value is at most 4 scales away from 0: where rms is less, this many steps above it, which holds it. */
 const OUTLIER_STEPS = 16;
 const HELD_STEPS = 2;
-
-/** Level of every state, in 1/256 of the scale. */
-export function levelsOf({ stateBits, multiplier, p0, p1, q }: Trellis): Int32Array {
-  const states = 2 ** stateBits;
-  return Int32Array.from({ length: states }, (_, state) => {
-    const spread = (state * multiplier + (multiplier - 1) / 2) % states;
-    const u = spread - (states - 1) / 2;
-    return Math.round((u * (p0 + p1 * u * u)) / (1 - q * u * u));
-  });
-}
 
 export function trellisCodec(name: RecordName): RecordCodec {
   const { trellis } = formatOf(name);

@@ -52,7 +52,7 @@ export const decodedBy = (codec: RecordName, dim: number, record: Uint32Array): 
 const wordsOf = ({ buffer, byteOffset, length }: Float32Array) => new Uint32Array(buffer, byteOffset, length);
 
 function caseOf(
-  kernel: 'decode',
+  kernel: 'encode' | 'decode',
   { codec, dim, walk = dense }: CodecCase,
   sources: readonly Uint32Array[],
   targets: readonly Uint32Array[],
@@ -82,20 +82,56 @@ export function decodeCase(each: CodecCase): Case {
   return caseOf('decode', each, records, decoded);
 }
 
+export function encodeCase(each: CodecCase): Case {
+  const records = each.vectors.map((vector) => encodedBy(each.codec, vector));
+  return caseOf('encode', each, each.vectors.map(wordsOf), records);
+}
+
 export const normalVectors = (seed: Seeded, count: number, dim: number): Float32Array[] =>
   Array.from({ length: count }, () => Float32Array.from({ length: dim }, gaussian(seed)));
 
-/** A few of each kernel, for every variant and workgroup size; all formats and dimensions are in codec-suite.ts. */
-const FEW: readonly (readonly [RecordName, number, number])[] = [
-  ['tcq4', 128, 65],
-  ['q8r', 96, 64],
-  ['tq4', 256, 5],
-  ['f16', 64, 63],
-];
-
-function* decodes(seed: Seeded): Generator<Case> {
-  for (const [codec, dim, count] of FEW)
-    yield decodeCase({ codec, dim, vectors: normalVectors(seed, count, dim), walk: apart });
+/** Vectors that no model should make, by name. Their values are all finite, but for the last three. */
+export function oddVectors(seed: Seeded, dim: number): readonly (readonly [name: string, vector: Float32Array])[] {
+  const normal = () => Float32Array.from({ length: dim }, gaussian(seed));
+  const times = (factor: number) => normal().map((value) => value * factor);
+  const withOne = (vector: Float32Array, value: number) => vector.with(seed.below(dim), value);
+  const zeros = new Float32Array(dim);
+  return [
+    ['zeros', zeros],
+    ['negative zeros', zeros.map(() => -0)],
+    ['one value', withOne(zeros, 1000)],
+    ['an outlier', withOne(normal(), -1000)],
+    ['five deviations', withOne(normal(), 5)],
+    ['all equal', zeros.map(() => 0.75)],
+    ['two values in turn', zeros.map((_, i) => (i % 2 ? 3 : -3))],
+    ['powers of two', zeros.map((_, i) => 2 ** (i % 24) * (i % 2 ? 1 : -1))],
+    ['thousandths', times(1e-3)],
+    ['beyond f16', times(1e7)],
+    ['the largest', times(1e37)],
+    ['the smallest with a scale', times(2e-5)],
+    ['below every scale', times(1e-7)],
+    ['near 2^-100', times(2 ** -100)],
+    ['denormals', times(1e-40)],
+    ['NaN', withOne(normal(), Number.NaN)],
+    ['infinity', withOne(normal(), Number.POSITIVE_INFINITY)],
+    ['minus infinity and NaN', withOne(withOne(normal(), Number.NaN), Number.NEGATIVE_INFINITY)],
+  ];
 }
 
-export const CODEC_CASES = { decode: decodes };
+/** A few of each kernel, for every variant and workgroup size; all formats and dimensions are in codec-suite.ts. */
+const FEW: readonly (readonly [RecordName, number, number])[] = [
+  ['tq4', 128, 65],
+  ['q8r', 96, 64],
+  ['tcq4f', 64, 5],
+  ['f16', 80, 63],
+];
+
+function* few(seed: Seeded, caseFor: (each: CodecCase) => Case): Generator<Case> {
+  for (const [codec, dim, count] of FEW)
+    yield caseFor({ codec, dim, vectors: normalVectors(seed, count, dim), walk: apart });
+}
+
+export const CODEC_CASES = {
+  encode: (seed: Seeded) => few(seed, encodeCase),
+  decode: (seed: Seeded) => few(seed, decodeCase),
+};
