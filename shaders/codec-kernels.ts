@@ -3,7 +3,7 @@
 // Vector i lies at first + floor(i / run) * jump + (i % run) * step, in values for vectors and in words for records.
 import { define, type Fixed, parts, type Variant } from './kernel.ts';
 import { RECORD_NUMBERS } from './record-text.ts';
-import { formatOf, HEAD_DIMS, nameOf, RECORD_NAMES, RECORDS, recordWords } from './records.ts';
+import { formatOf, HEAD_DIMS, nameOf, RECORD_NAMES, RECORDS, type RecordFormat, recordWords } from './records.ts';
 import { classesOf, groupBytes, isWhole, TRELLIS_SHAPE, TRELLIS_STEPS } from './trellis-text.ts';
 
 const WALK = {
@@ -46,9 +46,10 @@ function quadReach(p: Places, dim: number): number {
   return targetReach(p, dim);
 }
 
-const TRELLIS_CODECS: ReadonlySet<number> = new Set(
-  RECORD_NAMES.filter((name) => formatOf(name).trellis).map((name) => RECORDS[name].number),
-);
+const numbersOf = (is: (format: RecordFormat) => boolean): ReadonlySet<number> =>
+  new Set(RECORD_NAMES.map(formatOf).flatMap((format) => (is(format) ? format.number : [])));
+const TRELLIS_CODECS = numbersOf(({ trellis }) => trellis !== undefined);
+const ROTATED_CODECS = numbersOf(({ rotated }) => rotated);
 const isMade = ({ CODEC, DIM }: Constants) => nameOf(CODEC) !== undefined && HEAD_DIMS.includes(DIM);
 const READ = [RECORD_NUMBERS, 'record.wgsl'] as const;
 const PLACES = ['flat.wgsl', 'walk.wgsl', 'sixteen-bits.wgsl'] as const;
@@ -56,6 +57,8 @@ const DECODE = [...PLACES, ...READ, 'decode.wgsl'] as const;
 const ENCODE = [...PLACES, 'encode.wgsl', ...READ, 'scale.wgsl'] as const;
 const SEARCH = [...ENCODE, TRELLIS_SHAPE, 'encode-trellis.wgsl'] as const;
 
+/** The others are copied: a loop over that, unrolled, takes seconds to compile, and gains nothing. */
+const isRotated = ({ CODEC }: Constants) => ROTATED_CODECS.has(CODEC);
 const isSearched = ({ CODEC }: Constants) => TRELLIS_CODECS.has(CODEC);
 
 /** Every adapter has so much for a workgroup to share. */
@@ -120,7 +123,7 @@ export const CODEC_KERNELS = {
         name: 'vector',
         files: [...DECODE, 'decode-vector.wgsl'],
         tuning: { WORKGROUP: 64 },
-        worksWith: isMade,
+        worksWith: (fixed) => isMade(fixed) && isRotated(fixed),
         workgroups: (p, { WORKGROUP }) => parts(p.vectors, WORKGROUP),
       },
     ] satisfies Variant<Walk, 'CODEC' | 'DIM'>[],

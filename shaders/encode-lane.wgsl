@@ -35,7 +35,7 @@ fn encode_blank(record: u32, first: u32) {
 
 /** How many bounds of the ladder, each `step` apart, are not above this; core/codec/q8r.ts has the levels. */
 fn q8r_index(target_level: i32, step: i32) -> u32 {
-  let rest = 98304 + 3 * (step / 2) * (step / 2);
+  let rest = 65536 + 3 * (step / 2) * (step / 2);
   var index = 0;
   for (var half = 256 / step; half >= 1; half /= 2) {
     let middle = step * (index + half) - 256;
@@ -49,11 +49,11 @@ fn encode_q8r(vector: u32, record: u32) {
   if (measure.exponent > EXPONENT_MAX) { encode_blank(record, NOT_FINITE_CODE); return; }
   let code = code_of_largest(measure.largest, measure.exponent);
   if (measure.exponent < EXPONENT_MIN || code < 1) { encode_blank(record, ZERO_CODE); return; }
-  let to = to_scales(measure.exponent, code);
+  let per_target = per_unit(measure.exponent, code, 25);
   var low = u32(min(code, CODE_MAX));
   var high = 0u;
   for (var i = 0u; i < 8u; i++) {
-    let index = q8r_index(q8r_target(vector + i, to), 4);
+    let index = q8r_index(q8r_target(vector + i, measure.exponent, per_target), 4);
     let at = 8u + 7u * i;
     if (at < 32u) { low |= index << at; }
     if (at >= 32u) { high |= index << (at - 32u); } else if (at > 25u) { high |= index >> (32u - at); }
@@ -63,14 +63,14 @@ fn encode_q8r(vector: u32, record: u32) {
   for (var word = 2u; word < DIM / 4u; word++) {
     var bytes = 0u;
     for (var i = 0u; i < 4u; i++) {
-      bytes |= q8r_index(q8r_target(vector + word * 4u + i, to), 2) << (8u * i);
+      bytes |= q8r_index(q8r_target(vector + word * 4u + i, measure.exponent, per_target), 2) << (8u * i);
     }
     pages[record + word] = bytes;
   }
 }
 
-fn q8r_target(value: u32, to: ToScales) -> i32 {
-  return i32(in_scales(vectors[value], to) * 41943040.0);
+fn q8r_target(value: u32, exponent: i32, per_target: f32) -> i32 {
+  return i32(below_one(vectors[value], exponent) * per_target);
 }
 
 fn tq4_scale(measure: Measure) -> f32 {
@@ -96,7 +96,7 @@ fn encode_tq4(vector: u32, record: u32) {
   if (measure.exponent > EXPONENT_MAX) { encode_blank(record, 0x7fc00000u); return; }
   if (measure.exponent < EXPONENT_MIN) { encode_blank(record, 0u); return; }
   let scale = tq4_scale(measure);
-  let unit = scale * 0x1p-22;
+  let unit = bitcast<f32>(bitcast<u32>(scale) - (22u << 23u)); // no product, which might be taken together with the next
   let bounds = vec4f(1106936, 2221168, 3365352, 4592864) * unit;
   let outer = vec3f(6003160, 7757136, 10092488) * unit;
   pages[record] = bitcast<u32>(scale);

@@ -59,8 +59,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   atomicAdd(&squares_of[team], squares);
   workgroupBarrier();
   let code = code_for(largest, exponent, atomicLoad(&squares_of[team]));
-  let to = to_scales(exponent, code);
-  for (var at = own; at < DIM; at += CLASSES) { targets[team * DIM + at] = search_target(vectors[vector + at], to); }
+  let per_half_step = per_unit(exponent, code, 9);
+  for (var at = own; at < DIM; at += CLASSES) {
+    targets[team * DIM + at] = search_target(vectors[vector + at], exponent, per_half_step);
+  }
   var levels: array<i32, MEMBERS>;
   for (var member = 0u; member < MEMBERS; member++) {
     levels[member] = 8 * i32(level_of_state(trellis_of(CODEC), vec4u(own * MEMBERS + member)).x);

@@ -10,7 +10,7 @@ fn encode(vector: u32) {
   let code = code_for(largest, exponent, squares);
   if (code < 1) { return; }
   made[0] = u32(min(code, CODE_MAX));
-  trace_back(search(vector, to_scales(exponent, code)));
+  trace_back(search(vector, exponent, per_unit(exponent, code, 9)));
 }
 
 @compute @workgroup_size(WORKGROUP)

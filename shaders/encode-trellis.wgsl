@@ -9,8 +9,9 @@ fn code_for(largest: u32, exponent: i32, squares: u32) -> i32 {
   return select(rms, held + 2, held > rms);
 }
 
-fn search_target(bits: u32, to: ToScales) -> i32 {
-  return 8 * rounded(in_scales(bits, to) * 512.0);
+/** `per_half_step` brings values into half steps of 1/256. */
+fn search_target(bits: u32, exponent: i32, per_half_step: f32) -> i32 {
+  return 8 * rounded(below_one(bits, exponent) * per_half_step);
 }
 
 /** How many bits of its state value t does not share with the next. */

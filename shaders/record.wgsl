@@ -2,11 +2,6 @@
 // this. `codec` (F32, F16, …) and `dim` are constants of the pipeline wherever this is called, so that what is not asked
 // for is gone once it is made. Value times scale, rounded, is what the codec's CPU reference gives; of f16 an adapter may
 // take denormals for zero. `base` is the record's first word. No word outside the record is read.
-const EIGHTH_OCTAVE = 1.0905077;
-const QUARTER_OCTAVE = 1.1892071;
-const HALF_OCTAVE = 1.4142135;
-const Q8R_UNIT = 1.0 / 41943040.0;
-
 struct Octet { low: vec4f, high: vec4f }
 
 fn record_octet(codec: u32, dim: u32, base: u32, octet: u32) -> Octet {
@@ -21,16 +16,25 @@ fn record_octet(codec: u32, dim: u32, base: u32, octet: u32) -> Octet {
 fn record_scale(codec: u32, base: u32) -> f32 {
   if (codec <= BF16) { return 1.0; }
   if (codec == TQ4) { return bitcast<f32>(pages[base]) * 0x1p-22; }
-  if (codec == Q8R) { return scale_of(pages[base] & 0xffu) * Q8R_UNIT; }
-  return scale_of(pages[base] & 0xffu) * 0x1p-8;
+  // a level of q8r is in 2^-25 of the scale, one of a trellis in 2^-8
+  return scale_of(pages[base] & 0xffu, select(8u, 25u, codec == Q8R));
 }
 
-/** 2^((code - 128) / 8), in products that are rounded alike everywhere; 0 of 0, NaN of 255. */
-fn scale_of(code: u32) -> f32 {
-  let eighth = select(1.0, EIGHTH_OCTAVE, (code & 1u) != 0u) * select(1.0, QUARTER_OCTAVE, (code & 2u) != 0u);
-  let mantissa = eighth * select(1.0, HALF_OCTAVE, (code & 4u) != 0u);
-  let scale = mantissa * bitcast<f32>((111u + (code >> 3u)) << 23u);
-  return select(select(scale, 0.0, code == 0u), bitcast<f32>(0x7f800000u | (code << 15u)), code == 255u);
+/** 2^((code - 128) / 8 - places): from its bits, as products in a row may be rounded in another order. 0 of 0, NaN of 255. */
+fn scale_of(code: u32, places: u32) -> f32 {
+  let exponent = 111u - places + (code >> 3u);
+  let bits = select((exponent << 23u) | mantissa_of(code), 0u, code == 0u);
+  return bitcast<f32>(select(bits, 0x7fc00000u, code == 255u));
+}
+
+/** Of 2^(code / 8), without its leading one. */
+fn mantissa_of(code: u32) -> u32 {
+  let quarters = select(
+    select(vec2u(0, 0xb95c2), vec2u(0x1837f0, 0x25fed7), (code & 2u) != 0u),
+    select(vec2u(0x3504f3, 0x45672a), vec2u(0x5744fd, 0x6ac0c7), (code & 2u) != 0u),
+    (code & 4u) != 0u,
+  );
+  return select(quarters.x, quarters.y, (code & 1u) != 0u);
 }
 
 fn octet_of_f32(at: u32) -> Octet {
@@ -68,7 +72,7 @@ fn octet_of_q8r(at: u32, coarse: bool) -> Octet {
 }
 
 fn level_of_q8r(v: vec4f) -> vec4f {
-  return v * (98304.0 + v * v);
+  return v * (65536.0 + v * v);
 }
 
 fn octet_of_tq4(word: u32) -> Octet {

@@ -76,11 +76,11 @@ export const TRELLIS_STEPS: Written = {
     const { dim, classes, stepWords } = shape;
     return [
       `var<private> ways: array<u32, ${(dim - 1) * stepWords}>;`,
-      'fn search(vector: u32, to: ToScales) -> u32 {',
+      'fn search(vector: u32, exponent: i32, per_half_step: f32) -> u32 {',
       '  var e: i32;',
       ...upTo(classes).map((each) => `  var before_${each} = ${each % 64}u;`),
       `  for (var t = 0u; t < ${dim - 1}u; t++) {`,
-      '    let x = search_target(vectors[vector + t], to);',
+      '    let x = search_target(vectors[vector + t], exponent, per_half_step);',
       `    let own = t * ${stepWords}u;`,
       ...cheapest(shape),
       ...keptWays(shape),
@@ -90,7 +90,7 @@ export const TRELLIS_STEPS: Written = {
       ...merged(shape),
       '    }',
       '  }',
-      `  let x = search_target(vectors[vector + ${dim - 1}u], to);`,
+      `  let x = search_target(vectors[vector + ${dim - 1}u], exponent, per_half_step);`,
       ...cheapest(shape),
       '  var least = 0xffffffffu;',
       '  var last = 0u;',

@@ -1,5 +1,5 @@
 // q8r: a rotated vector at exactly 8 bits a value, all included. Levels lie denser in the middle: an odd number v, |v| < 256,
-// stands for v (98304 + v^2) / 41943040 of the scale, which is the least (scale.ts) that holds the largest value.
+// stands for v (65536 + v^2) / 2^25 of the scale, which is the least (scale.ts) that holds the largest value.
 //   bits 0..7 of word 0   scale code
 //   octet 0               values 0..7, 7 bits each, from bit 8 of word 0 to the end of word 1: v = 4 i - 254
 //   octet o > 0           values 8 o..8 o + 7, 8 bits each, in words 2 o and 2 o + 1, lowest first: v = 2 i - 255
@@ -9,10 +9,9 @@ import { recordWords } from '../../shaders/records.ts';
 import type { RecordCodec } from './codec.ts';
 import { inverseOf, largestCode, measure, NOT_FINITE, scaleOf, storedCode } from './scale.ts';
 
-const CENTRE = 98_304;
-/** What v = 256 would stand for: the scale. Exact in f32; its inverse is not. */
-const TOP = 256 * (CENTRE + 256 * 256);
-const PER_TOP = Math.fround(1 / TOP);
+const CENTRE = 65_536;
+/** What v = 256 would stand for: the scale. */
+const TOP = 2 ** 25;
 
 const level = (v: number): number => v * (CENTRE + v * v);
 
@@ -64,7 +63,7 @@ export const q8r: RecordCodec = {
     record[0] = storedCode(code);
     const toTop = inverseOf(code);
     for (const [i, value] of vector.entries()) {
-      const index = indexOf(Math.trunc(Math.fround(Math.fround(value * toTop) * TOP)), ladderOf(i));
+      const index = indexOf(Math.trunc(Math.fround(value * toTop) * TOP), ladderOf(i));
       const at = placeOf(i);
       const word = at >> 5;
       record[word] = (record[word] ?? 0) | (index << (at & 31));
@@ -73,7 +72,7 @@ export const q8r: RecordCodec = {
   },
 
   decode(record, vector) {
-    const unit = Math.fround(scaleOf((record[0] ?? 0) & 0xff) * PER_TOP);
+    const unit = scaleOf((record[0] ?? 0) & 0xff) / TOP;
     for (let i = 0; i < vector.length; i++) {
       const { bits, step, lowest } = ladderOf(i);
       const at = placeOf(i);

@@ -11,12 +11,8 @@ const CODE_MAX = 254;
 const CODE_ONE = 128; // the scale 1
 const STEPS = 8; // to an octave
 
-const [EIGHTH = 1, QUARTER = 1, HALF = 1] = [8, 4, 2].map((root) => Math.fround(2 ** (1 / root)));
-/** 2^(i / 8) and its inverse, as f32; in products, as a kernel has no table at hand. */
-export const SCALES = Float32Array.from(
-  { length: STEPS },
-  (_, i) => Math.fround((i & 1 ? EIGHTH : 1) * (i & 2 ? QUARTER : 1)) * (i & 4 ? HALF : 1),
-);
+/** 2^(i / 8) and its inverse, as f32. */
+export const SCALES = Float32Array.from({ length: STEPS }, (_, i) => 2 ** (i / STEPS));
 export const INVERSES = SCALES.map((scale) => 1 / scale);
 
 export function scaleOf(code: number): number {
@@ -37,7 +33,7 @@ export interface Measure {
   readonly squares: number;
 }
 
-const EXPONENT_MIN = -99;
+const EXPONENT_MIN = -89;
 /** The values times 2^(11 - exponent) are below this. */
 export const GRID = 2 ** 11;
 

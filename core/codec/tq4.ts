@@ -1,6 +1,6 @@
 // tq4: a rotated vector as 16 levels that suit normal values, no table needed: the cheapest to read of those at 4 bits.
 //   word 0      the scale, f32: the root mean square, unless a value lies beyond 4 of it; then the largest value stands at
-//               the outermost level. 0 for a vector with nothing as large as 2^-100; NaN for one that is not finite
+//               the outermost level. 0 for a vector with nothing as large as 2^-90; NaN for one that is not finite
 //   word 1 + o  octet o: values 8 o..8 o + 7, 4 bits each, lowest first; i stands for the odd number v = 2 i - 15
 // v stands for v (A + B v^2 + C v^4) / 2^22 of the scale: whole numbers below 2^24, so that f32 is exact on every adapter,
 // fused or not. A value becomes the nearest level, the outer one of two.

@@ -110,7 +110,7 @@ export function oddVectors(seed: Seeded, dim: number): readonly (readonly [name:
     ['the largest', times(1e37)],
     ['the smallest with a scale', times(2e-5)],
     ['below every scale', times(1e-7)],
-    ['near 2^-100', times(2 ** -100)],
+    ['near 2^-90', times(2 ** -90)],
     ['denormals', times(1e-40)],
     ['NaN', withOne(normal(), Number.NaN)],
     ['infinity', withOne(normal(), Number.POSITIVE_INFINITY)],
