@@ -96,7 +96,8 @@ fn encode_tq4(vector: u32, record: u32) {
   if (measure.exponent > EXPONENT_MAX) { encode_blank(record, 0x7fc00000u); return; }
   if (measure.exponent < EXPONENT_MIN) { encode_blank(record, 0u); return; }
   let scale = tq4_scale(measure);
-  let unit = bitcast<f32>(bitcast<u32>(scale) - (22u << 23u)); // no product, which might be taken together with the next
+  // no product, which might be taken together with the next; core/codec/tq4.ts has the levels
+  let unit = bitcast<f32>(bitcast<u32>(scale) - (22u << 23u));
   let bounds = vec4f(1106936, 2221168, 3365352, 4592864) * unit;
   let outer = vec3f(6003160, 7757136, 10092488) * unit;
   pages[record] = bitcast<u32>(scale);

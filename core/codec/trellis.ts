@@ -102,13 +102,14 @@ interface Search {
 /**
  * Viterbi's search. What the next value's state has in common with this one's is its upper bits; so of all states with the
  * same upper bits, a class, only the cheapest goes on. Where a value takes a bit more, two classes become one.
+ * `as number`: every index is below the length, by how the arrays are made, and these loops are all of the time.
  */
 function createSearch(trellis: Trellis, levels: Int32Array, dim: number, words: number): Search {
   const { stateBits, shiftBits } = trellis;
   const stretch = stretchOf(trellis, dim, words);
   const classes = 2 ** (stateBits - shiftBits);
   const members = 2 ** shiftBits;
-  const wide = levels.map((level) => level * SPREAD);
+  const wide = Float64Array.from(levels, (level) => level * SPREAD);
   const cheapest = new Float64Array(classes);
   const before = new Float64Array(classes);
   const cameFrom = new Uint8Array(dim * classes);
@@ -118,12 +119,12 @@ function createSearch(trellis: Trellis, levels: Int32Array, dim: number, words: 
 
   /** Of each class, the cheapest way to it, its member in the low 6 bits. */
   function step(target: number): void {
+    let state = 0;
     for (let each = 0; each < classes; each++) {
       let least = 2 ** 32;
-      for (let member = 0; member < members; member++) {
-        const state = each * members + member;
-        const difference = target - (wide[state] ?? 0);
-        const cost = (before[state & (classes - 1)] ?? 0) + difference * difference + member;
+      for (let member = 0; member < members; member++, state++) {
+        const difference = target - (wide[state] as number);
+        const cost = (before[state & (classes - 1)] as number) + difference * difference + member;
         if (cost < least) least = cost;
       }
       cheapest[each] = least;
@@ -136,8 +137,8 @@ function createSearch(trellis: Trellis, levels: Int32Array, dim: number, words: 
       step(targets[t] ?? 0);
       const own = t * classes;
       for (let each = 0; each < classes; each++) {
-        const cost = cheapest[each] ?? 0;
-        const member = cost % 64;
+        const cost = cheapest[each] as number;
+        const member = cost & 63;
         cameFrom[own + each] = member;
         cheapest[each] = cost - member;
       }
@@ -150,11 +151,12 @@ function createSearch(trellis: Trellis, levels: Int32Array, dim: number, words: 
   function merge(own: number): void {
     const half = classes / 2;
     for (let pair = 0; pair < half; pair++) {
-      const lower = cheapest[2 * pair] ?? 0;
-      const upper = cheapest[2 * pair + 1] ?? 0;
+      const lower = cheapest[2 * pair] as number;
+      const upper = cheapest[2 * pair + 1] as number;
+      const least = upper < lower ? upper : lower;
       tookUpper[own + pair] = upper < lower ? 1 : 0;
-      before[pair] = Math.min(lower, upper);
-      before[pair + half] = Math.min(lower, upper);
+      before[pair] = least;
+      before[pair + half] = least;
     }
   }
 
@@ -162,7 +164,7 @@ function createSearch(trellis: Trellis, levels: Int32Array, dim: number, words: 
     let best = 0;
     for (let each = 1; each < classes; each++)
       if (Math.floor((cheapest[each] ?? 0) / 64) < Math.floor((cheapest[best] ?? 0) / 64)) best = each;
-    let state = best * members + ((cheapest[best] ?? 0) % 64);
+    let state = best * members + ((cheapest[best] ?? 0) & 63);
     states[dim - 1] = state;
     for (let t = dim - 2; t >= 0; t--) {
       const bits = dropped(t);
