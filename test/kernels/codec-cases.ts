@@ -118,11 +118,10 @@ export function oddVectors(seed: Seeded, dim: number): readonly (readonly [name:
   ];
 }
 
-/** A few of each kernel, for every variant and workgroup size; all formats and dimensions are in codec-suite.ts. */
+/** A few, for every variant and workgroup size; all formats and dimensions, and the searches, are in codec-suite.ts. */
 const FEW: readonly (readonly [RecordName, number, number])[] = [
   ['tq4', 128, 65],
   ['q8r', 96, 64],
-  ['tcq4f', 64, 5],
   ['f16', 80, 63],
 ];
 

@@ -24,6 +24,7 @@ const isSearched = (codec: RecordName) => formatOf(codec).trellis !== undefined;
 const isFast = (codec: RecordName) => (formatOf(codec).trellis?.stateBits ?? 0) < 9;
 
 export interface Plan {
+  readonly robustness: boolean;
   /** Trellis codecs over 512 states that are encoded by a lane alone, at 128; all others there by a group of lanes. */
   readonly alone: readonly RecordName[];
   /** At every dimension; what is searched and not named here, at 128 only. */
@@ -31,8 +32,11 @@ export interface Plan {
   readonly decodedAtAll: readonly RecordName[];
 }
 
-export async function testCodecsOn(source: Source, { alone, encodedAtAll, decodedAtAll }: Plan): Promise<void> {
-  const opened = await openSource(source);
+export async function testCodecsOn(
+  source: Source,
+  { robustness, alone, encodedAtAll, decodedAtAll }: Plan,
+): Promise<void> {
+  const opened = await openSource(source, { robustness });
   if (typeof opened === 'string') {
     test(source, { skip: opened }, () => {});
     return;
