@@ -18,8 +18,9 @@ export interface Table {
 }
 export interface Check {
   readonly name: string;
-  /** At least this much. */
+  /** At least this much; or at most, where `isMost` says so. */
   readonly asked: number;
+  readonly isMost?: true;
   readonly got: number | null;
   readonly unit: string;
   readonly met: boolean | null;
@@ -53,6 +54,11 @@ export const atLeast = (name: string, asked: number, got: number | null, unit: s
   met: got === null ? null : got >= asked,
 });
 
+export const atMost = (name: string, asked: number, got: number | null, unit: string): Check => ({
+  ...{ name, asked, isMost: true, got, unit },
+  met: got === null ? null : got <= asked,
+});
+
 export function formatReport({ tables, checks, notes }: Report): string {
   const verdicts = checks.map(formatCheck);
   return [
@@ -62,9 +68,11 @@ export function formatReport({ tables, checks, notes }: Report): string {
   ].join('\n\n');
 }
 
-function formatCheck({ name, asked, got, unit, met }: Check): string {
+function formatCheck({ name, asked, isMost, got, unit, met }: Check): string {
   const verdict = met === null ? 'NOT MEASURED' : met ? 'met' : 'MISSED';
-  return `${verdict.padEnd(12)}  ${name}: asked at least ${asked} ${unit}, got ${got === null ? 'nothing' : `${formatNumber(got)} ${unit}`}`;
+  const amount = (number: string) => (unit === '' ? number : `${number} ${unit}`);
+  const found = got === null ? 'nothing' : amount(formatNumber(got));
+  return `${verdict.padEnd(12)}  ${name}: asked at ${isMost ? 'most' : 'least'} ${amount(String(asked))}, got ${found}`;
 }
 
 function formatTable({ title, columns, rows }: Table): string {
@@ -82,5 +90,7 @@ function formatTable({ title, columns, rows }: Table): string {
 function formatNumber(value: number | null): string {
   if (value === null) return '–';
   const size = Math.abs(value);
-  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3);
+  if (size === 0) return '0';
+  if (size < 1e-3) return value.toExponential(2);
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : size >= 0.1 ? 3 : size >= 0.01 ? 4 : 5);
 }
