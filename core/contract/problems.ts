@@ -27,6 +27,9 @@ const registry = {
   media_type_unsupported: [415, 'The media type is not supported'],
   tensor_unknown: [404, 'No such tensor'],
   adapter_unknown: [404, 'No such adapter'],
+  // KV of token sequences
+  kv_malformed: [422, 'The KV tensors or the question about them are malformed'],
+  kv_unknown: [404, 'The tokens are not held'],
   // safetensors
   tensors_truncated: [422, 'The safetensors body is shorter than it says'],
   tensors_trailing: [422, 'The safetensors body is longer than it says'],

@@ -1,0 +1,161 @@
+// What callers send and get about the KV of token sequences, as zod schemas and checks of safetensors layouts.
+// A store brings `tokens` I32 [n] and `k`, `v` [layers, kv_heads, m, head_dim] of the last m tokens, m = n as a rule.
+// Pure: edge and core read the same file.
+import { z } from 'zod';
+import { problem } from './problems.ts';
+import { integer } from './settings.ts';
+import type { Dtype, Layout, TensorInfo } from './tensors.ts';
+
+export const TOKENS_MAX = 1 << 20;
+export const HEAD_DIMS: readonly number[] = [64, 80, 96, 128, 256];
+/** Dtypes that K and V come and go in. */
+export const KV_DTYPES = ['F32', 'F16', 'BF16'] as const;
+export type KvDtype = (typeof KV_DTYPES)[number];
+const LAYERS_MAX = 1024;
+const HEADS_MAX = 1024;
+const QUERIES_MAX = 1 << 16;
+
+const name = z
+  .string()
+  .min(1)
+  .max(200)
+  .regex(/^[\x20-\x7e]+$/, 'only printable ASCII is allowed');
+const token = z.int32();
+const tokens = z.array(token).min(1).max(TOKENS_MAX);
+
+export const kvStoreQuerySchema = z.strictObject({
+  model: name,
+  salt: name.optional(),
+  codecK: z.string().max(64).default('raw'),
+  codecV: z.string().max(64).default('raw'),
+});
+
+export const kvLoadSchema = z.strictObject({
+  model: name,
+  tokens,
+  salt: name.optional(),
+  dtype: z.enum(KV_DTYPES).default('F16'),
+});
+
+export const kvAttentionQuerySchema = z.strictObject({
+  model: name,
+  layer: integer(0, LAYERS_MAX - 1),
+  salt: name.optional(),
+  /** Default 1/sqrt(head_dim). */
+  scale: z.coerce.number().positive().finite().optional(),
+  causal: z
+    .enum(['true', 'false'])
+    .default('true')
+    .transform((text) => text === 'true'),
+  /** How many of the latest tokens a query sees, itself counted; default all. */
+  window: integer(1, TOKENS_MAX).optional(),
+});
+
+export const kvBlockSchema = z.object({
+  hash: z.string(),
+  tokens: z.number(),
+  tier: z.enum(['hot']),
+  codecK: z.string(),
+  codecV: z.string(),
+  adapter: z.string(),
+  storedBytes: z.number(),
+});
+export const kvStoreAnswerSchema = z.object({
+  storedTokens: z.number(),
+  deduplicatedTokens: z.number(),
+  blocks: z.array(kvBlockSchema),
+});
+export type KvBlock = z.infer<typeof kvBlockSchema>;
+export type KvStoreAnswer = z.infer<typeof kvStoreAnswerSchema>;
+
+/** The shape of a model's KV: with the tokens of a block, its layout. */
+export interface KvShape {
+  readonly layers: number;
+  readonly kvHeads: number;
+  readonly dim: number;
+}
+
+export interface KvStoreBody {
+  readonly shape: KvShape;
+  readonly dtype: KvDtype;
+  readonly tokens: TensorInfo;
+  readonly k: TensorInfo;
+  readonly v: TensorInfo;
+  /** Of the sequence. */
+  readonly tokenCount: number;
+  /** The tokens whose K and V the body holds: the last of the sequence. */
+  readonly heldCount: number;
+}
+
+export function readStoreBody(layout: Layout): KvStoreBody {
+  const { tokens, k, v } = pick(layout, ['tokens', 'k', 'v']);
+  const tokenCount = readTokenCount(tokens);
+  const [layers = 0, kvHeads = 0, heldCount = 0, dim = 0] = k.shape;
+  if (k.shape.length !== 4 || k.shape.join() !== v.shape.join())
+    throw badShape(`k has ${said(k)} and v ${said(v)}; both must be [layers, kv_heads, tokens, head_dim]`);
+  if (k.dtype !== v.dtype || !isKvDtype(k.dtype))
+    throw badShape(`k is ${k.dtype} and v ${v.dtype}; both must be one of ${KV_DTYPES.join(', ')}`);
+  if (!HEAD_DIMS.includes(dim)) throw badShape(`head_dim is ${dim}; it must be one of ${HEAD_DIMS.join(', ')}`);
+  if (layers < 1 || layers > LAYERS_MAX || kvHeads < 1 || kvHeads > HEADS_MAX)
+    throw badShape(`k has ${said(k)}; layers and kv_heads must be 1 to ${LAYERS_MAX}`);
+  if (heldCount < 1 || heldCount > tokenCount)
+    throw badShape(
+      `k holds ${heldCount} tokens of a sequence of ${tokenCount}; it must hold the last 1 to ${tokenCount}`,
+    );
+  return { shape: { layers, kvHeads, dim }, dtype: k.dtype, tokens, k, v, tokenCount, heldCount };
+}
+
+export interface KvAttentionBody {
+  readonly tokens: TensorInfo;
+  readonly q: TensorInfo;
+  readonly tokenCount: number;
+  readonly heads: number;
+  readonly queries: number;
+  readonly dim: number;
+}
+
+export function readAttentionBody(layout: Layout): KvAttentionBody {
+  const { tokens, q } = pick(layout, ['tokens', 'q']);
+  const tokenCount = readTokenCount(tokens);
+  const [heads = 0, queries = 0, dim = 0] = q.shape;
+  if (q.dtype !== 'F32' || q.shape.length !== 3 || !HEAD_DIMS.includes(dim))
+    throw badShape(`q is ${q.dtype} ${said(q)}; it must be F32 [heads, queries, head_dim]`);
+  if (heads < 1 || heads > HEADS_MAX) throw badShape(`q has ${heads} heads; there must be 1 to ${HEADS_MAX}`);
+  if (queries < 1 || queries > Math.min(tokenCount, QUERIES_MAX))
+    throw badShape(`q has ${queries} queries; they are the last of the ${tokenCount} tokens, ${QUERIES_MAX} at most`);
+  return { tokens, q, tokenCount, heads, queries, dim };
+}
+
+/** The tensors of these names: all of them, and no other. */
+function pick<const N extends string>(layout: Layout, names: readonly N[]): Readonly<Record<N, TensorInfo>> {
+  const found = new Map<string, TensorInfo>(layout.tensors.map((tensor) => [tensor.name, tensor]));
+  const missing = names.filter((name) => !found.has(name));
+  const extra = [...found.keys()].filter((name) => !(names as readonly string[]).includes(name));
+  if (missing.length > 0) throw badShape(`the body lacks ${missing.join(' and ')}; it must hold ${names.join(', ')}`);
+  if (extra.length > 0)
+    throw badShape(`the body also holds ${extra[0]?.slice(0, 64)}; it must hold ${names.join(', ')}`);
+  return Object.fromEntries(found) as Record<N, TensorInfo>; // these names and no other: just checked
+}
+
+function readTokenCount(tokens: TensorInfo): number {
+  const [count = 0] = tokens.shape;
+  if (tokens.dtype !== 'I32' || tokens.shape.length !== 1)
+    throw badShape(`tokens is ${tokens.dtype} ${said(tokens)}; it must be I32 [n]`);
+  if (count < 1 || count > TOKENS_MAX) throw badShape(`tokens has ${count} entries; there must be 1 to ${TOKENS_MAX}`);
+  return count;
+}
+
+const isKvDtype = (dtype: Dtype): dtype is KvDtype => (KV_DTYPES as readonly string[]).includes(dtype);
+const said = ({ shape }: TensorInfo): string => `[${shape.join(', ')}]`;
+const badShape = (fault: string) => problem('kv_malformed', `The tensors are not what is asked for: ${fault}.`);
+
+/** A JSON body against its schema, with the path of each fault. */
+export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.infer<S> {
+  const parsed = schema.safeParse(body);
+  if (parsed.success) return parsed.data;
+  const faults = parsed.error.issues
+    .slice(0, 20)
+    .map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
+  const [first] = faults.map(({ path, message }) => (path ? `${path}: ${message}` : message));
+  throw problem('kv_malformed', `The body is malformed. ${first}.`, { faults });
+}
