@@ -4,7 +4,7 @@
 // it is said then. All parties are done with all pieces when `pour` returns or throws.
 import { problem } from '../contract/problems.ts';
 import { HEADER_BYTES_MAX, headerLength, type Layout, parseHeader } from '../contract/tensors.ts';
-import { PIECE_BYTES, type Piece, type Pieces, privatePiece } from '../gpu/pieces.ts';
+import { type Piece, type Pieces, privatePiece } from '../gpu/pieces.ts';
 import type { Digest, Digests } from './digest.ts';
 
 /** Bodies up to this size never take a shared piece. */
@@ -36,6 +36,8 @@ export interface PourOptions {
   readonly digest: Uint8Array | undefined;
   /** Called once the header is understood: who else wants the bytes. */
   readonly sinks: (layout: Layout) => Promise<readonly Sink[]>;
+  /** Where pieces must end, for sinks that want whole rows: the next such offset after the given one. */
+  readonly cut?: (layout: Layout, offset: number) => number;
 }
 
 export async function pour(body: Body, options: PourOptions): Promise<Poured> {
@@ -52,7 +54,7 @@ export async function pour(body: Body, options: PourOptions): Promise<Poured> {
   }
 
   let layout: Layout | undefined;
-  let sinks: readonly Sink[] = [];
+  let sinks: readonly Sink[] | undefined;
   const running = new Set<Promise<void>>();
   /** Pieces with sinks that still use them. */
   const handed = new Map<Piece, number>();
@@ -77,14 +79,18 @@ export async function pour(body: Body, options: PourOptions): Promise<Poured> {
     running.add(done);
   }
 
+  /** How far a piece that begins at `start` is filled before the header is read, or it is handed on. */
+  function endOf({ bytes }: Piece, start: number, filled: number): number {
+    if (layout) return Math.min(bytes.length, (options.cut?.(layout, start) ?? Number.POSITIVE_INFINITY) - start);
+    const header = filled < PREFIX_BYTES ? 0 : headerLength(bytes.subarray(0, PREFIX_BYTES));
+    return Math.min(bytes.length, PREFIX_BYTES + header);
+  }
+
   async function flush(piece: Piece, length: number): Promise<void> {
     try {
       hand((p, n) => hash.update(p, n), piece, length, received - length);
-      if (!layout) {
-        layout = readHeader(piece.bytes.subarray(0, length), announced, options.bytesMax);
-        if (received > layout.totalBytes) throw trailing(layout.totalBytes);
-        sinks = await options.sinks(layout);
-      }
+      layout ??= readHeader(piece.bytes.subarray(0, length), announced, options.bytesMax); // too short: it says so
+      sinks ??= await options.sinks(layout);
       for (const sink of sinks) hand(sink, piece, length, received - length);
     } finally {
       piece.release();
@@ -101,18 +107,21 @@ export async function pour(body: Body, options: PourOptions): Promise<Poured> {
         if (failure) return;
         for (let at = 0; at < chunk.length; ) {
           piece ??= await take();
-          const n = Math.min(piece.bytes.length - filled, chunk.length - at);
+          const end = endOf(piece, received - filled, filled);
+          const n = Math.min(end - filled, chunk.length - at);
           if (n === 0) throw trailing(announced ?? received);
           piece.bytes.set(n === chunk.length ? chunk : chunk.subarray(at, at + n), filled);
           filled += n;
           at += n;
           received += n;
+          if (filled === end && filled > PREFIX_BYTES)
+            layout ??= readHeader(piece.bytes.subarray(0, filled), announced, options.bytesMax);
           if (layout && received > layout.totalBytes) throw trailing(layout.totalBytes);
-          if (filled < PIECE_BYTES) continue;
-          const full = piece;
+          if (!layout || filled < endOf(piece, received - filled, filled)) continue;
+          const [full, length] = [piece, filled];
           piece = undefined;
           filled = 0;
-          await flush(full, PIECE_BYTES);
+          await flush(full, length);
         }
       }
       if (piece) {

@@ -369,3 +369,23 @@ test('pour() of many bodies at once keeps each apart', async () => {
     }),
   );
 });
+
+test('pour() ends pieces where `cut` says, whatever the chunks', async () => {
+  const file = tensorFile(9 * MiB + 77);
+  const step = 1_300_001;
+  for (const [chunk, announced] of [
+    [65_536, true],
+    [5 * MiB, false],
+  ] as const) {
+    const kept = keeping();
+    const { layout } = await run(feed(file, every(chunk, file.length), announced).body, {
+      sinks: async () => [kept.sink],
+      cut: ({ headerBytes }, offset) =>
+        offset < headerBytes ? headerBytes : headerBytes + (Math.floor((offset - headerBytes) / step) + 1) * step,
+    });
+    assertSameBytes(kept.bytes(), file, 'the sink');
+    const { headerBytes } = layout;
+    const cuts = [...every(step, file.length - headerBytes)].map((at) => headerBytes + at);
+    assert.deepEqual(kept.offsets(), [0, headerBytes, ...cuts]);
+  }
+});
