@@ -121,6 +121,20 @@ export const CATALOGUE = {
     }),
   }),
 
+  shift: define({
+    about: 'adds a row of a table times a factor to vectors of `dim` values, `each` of which share a row',
+    bindings: {
+      source: { access: 'read', bytes: (p) => p.values * 4 },
+      rows: { access: 'read', bytes: (p) => parts(p.values / p.dim + p.begun, p.each) * p.dim * 4 },
+      target: { access: 'write', bytes: (p) => p.values * 4 },
+    },
+    // `begun`: how many vectors of the first row came before; `dim` and `values` are multiples of 4
+    parameters: { values: 'u32', dim: 'u32', each: 'u32', begun: 'u32', factor: 'f32' },
+    constants: {},
+    elements: ['u32'],
+    variants: streaming<'values'>('shift.wgsl', (p) => parts(p.values, 4)),
+  }),
+
   checksum: define({
     about: 'one level of the 128-bit checksum: each stream of the source becomes 16 bytes; steps.ts has the levels',
     bindings: {

@@ -137,3 +137,15 @@ export function matmul(left: Numbers, right: Numbers, shape: MatrixShape, rows?:
     }
   return result;
 }
+
+/** Vectors of `dim` values, with `factor` times their row added; the first row has been taken `begun` times before. */
+export function shift(
+  source: Float32Array,
+  rows: Float32Array,
+  { dim, each, begun, factor }: Readonly<Record<'dim' | 'each' | 'begun' | 'factor', number>>,
+): Float64Array {
+  return Float64Array.from(source, (value, i) => {
+    const row = Math.floor((Math.floor(i / dim) + begun) / each);
+    return value + factor * (rows[row * dim + (i % dim)] ?? 0);
+  });
+}

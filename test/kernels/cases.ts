@@ -180,6 +180,26 @@ function* rotations(seed: Seeded): Generator<Case> {
     }
 }
 
+function* shifts(seed: Seeded): Generator<Case> {
+  for (const [dim, vectors, each, begun] of [
+    [64, 1, 1, 0],
+    [80, 7, 3, 0],
+    [96, 65, 64, 0],
+    [128, 200, 64, 37],
+    [256, 33, 1000, 999],
+  ] as const) {
+    const factor = seed.pick([1, -1]);
+    const source = gaussian(seed, vectors * dim, 'f32') as Float32Array;
+    const rows = gaussian(seed, Math.ceil((vectors + begun) / each) * dim, 'f32') as Float32Array;
+    const parameters = { values: source.length, dim, each, begun, factor };
+    const values = references.shift(source, rows, parameters);
+    const bound = (i: number) => ROUNDING * Math.abs(values[i] ?? 0);
+    const base = { kernel: 'shift', element: 'u32', constants: {}, parameters } as const;
+    const expected = { values, bound, element: 'f32' } as const;
+    yield { ...base, name: `${vectors} x ${dim}`, sources: { source, rows }, expected };
+  }
+}
+
 function* reduces(seed: Seeded): Generator<Case> {
   for (const element of FLOATS)
     for (const [name, operation] of Object.entries(OPERATION).slice(0, element === 'f16' ? 2 : 4))
@@ -275,6 +295,7 @@ export const CASES: Readonly<Record<KernelName, (seed: Seeded) => Generator<Case
   copy: copies,
   pack: packs,
   unpack: unpacks,
+  shift: shifts,
   checksum: checksums,
   hadamard: hadamards,
   reduce: reduces,
