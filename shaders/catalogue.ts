@@ -2,6 +2,7 @@
 // Variants stand best first for a GPU; those that lose on a software adapter avoid it. The forms called `lane` use no
 // barrier and nothing that an adapter may lack, so each kernel runs everywhere (f16 matrices need shader-f16).
 
+import { ATTENTION } from './attention-kernels.ts';
 import { CODEC_KERNELS } from './codec-kernels.ts';
 import { ENTROPY_KERNELS } from './entropy-kernels.ts';
 import { define, type Element, parts, type Variant, WORKGROUPS_MAX } from './kernel.ts';
@@ -270,6 +271,7 @@ export const CATALOGUE = {
 
   ...ENTROPY_KERNELS,
   ...CODEC_KERNELS,
+  ...ATTENTION,
 };
 
 function hadamardBytes(p: { readonly values: number }, size: number): number {

@@ -8,6 +8,7 @@ import * as references from '../../shaders/references.ts';
 import { rotate, unrotate } from '../../shaders/rotation.ts';
 import { checksumSteps } from '../../shaders/steps.ts';
 import type { Seeded } from '../support/seeded.ts';
+import { ATTENTION_CASES } from './attention-cases.ts';
 import { CODEC_CASES } from './codec-cases.ts';
 import { ENTROPY_CASES } from './entropy-cases.ts';
 
@@ -303,6 +304,7 @@ export const CASES: Readonly<Record<KernelName, (seed: Seeded) => Generator<Case
   matmul: matmuls,
   ...ENTROPY_CASES,
   ...CODEC_CASES,
+  ...ATTENTION_CASES,
 };
 
 export const wantedBy = (
