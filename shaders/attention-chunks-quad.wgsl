@@ -2,6 +2,7 @@
 // lane, then their values, eight dimensions of every few tokens to each lane; queries and weights in workgroup memory. The
 // softmax goes along: what was summed is scaled when a larger score comes. Gives a partial result of each chunk.
 override WORKGROUP: u32; // 256
+const SIXTEEN = 16u;
 override QUERY_PARTS: u32 = DIM / 4u;
 @group(0) @binding(0) var<storage, read> pages: array<u32>;
 @group(0) @binding(1) var<storage, read> page_table: array<vec2u>;
@@ -10,6 +11,7 @@ override QUERY_PARTS: u32 = DIM / 4u;
 var<workgroup> query_parts: array<mat4x4f, QUERY_PARTS>;
 var<workgroup> weights: array<vec4f, WORKGROUP>;
 var<workgroup> folded: array<vec4f, WORKGROUP>;
+var<workgroup> firsts: array<vec4f, SIXTEEN>;
 
 fn outer(a: vec4f, b: vec4f) -> mat4x4f {
   return mat4x4f(a * b.x, a * b.y, a * b.z, a * b.w);
@@ -18,34 +20,39 @@ fn outer(a: vec4f, b: vec4f) -> mat4x4f {
 fn score(page: vec2u, kv: u32, local: u32, query: vec4u) -> vec4f {
   let base = keys_at(page.x, kv) + local % PAGE_TOKENS * key_words();
   var sum = vec4f(0);
-  for (var octet = 0u; octet < DIM / 8u; octet++) {
+  for (var octet = 0u; octet < parameters.octets; octet++) {
     let key = record_octet(K_CODEC, DIM, base, octet);
     sum += query_parts[octet * 2u] * key.low + query_parts[octet * 2u + 1u] * key.high;
   }
   return select(vec4f(NOTHING), sum * record_scale(K_CODEC, base), seen(page.y + local % PAGE_TOKENS, query));
 }
 
+// What all lanes hold, folded in two steps: sixteen lanes take their part each, then every lane takes what they have.
 fn folded_max(local: u32, value: vec4f) -> vec4f {
   folded[local] = value;
   workgroupBarrier();
-  for (var distance = WORKGROUP / 2u; distance > 0u; distance /= 2u) {
-    if (local < distance) { folded[local] = max(folded[local], folded[local + distance]); }
-    workgroupBarrier();
+  if (local < SIXTEEN) {
+    var part = value;
+    for (var i = local + SIXTEEN; i < WORKGROUP; i += SIXTEEN) { part = max(part, folded[i]); }
+    firsts[local] = part;
   }
-  let all = folded[0];
   workgroupBarrier();
+  var all = firsts[0];
+  for (var i = 1u; i < min(SIXTEEN, parameters.extent) + parameters.first * 0u; i++) { all = max(all, firsts[i]); }
   return all;
 }
 
 fn folded_sum(local: u32, value: vec4f) -> vec4f {
   folded[local] = value;
   workgroupBarrier();
-  for (var distance = WORKGROUP / 2u; distance > 0u; distance /= 2u) {
-    if (local < distance) { folded[local] += folded[local + distance]; }
-    workgroupBarrier();
+  if (local < SIXTEEN) {
+    var part = value;
+    for (var i = local + SIXTEEN; i < WORKGROUP; i += SIXTEEN) { part += folded[i]; }
+    firsts[local] = part;
   }
-  let all = folded[0];
   workgroupBarrier();
+  var all = firsts[0];
+  for (var i = 1u; i < min(SIXTEEN, parameters.extent) + parameters.first * 0u; i++) { all += firsts[i]; }
   return all;
 }
 
@@ -112,9 +119,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let rows = min(4u, parameters.rows - row);
   let share = 1.0 / max(sum, vec4f(1e-30));
   let to = partial + (kv * parameters.rows + row) * DIM + octet * 8u;
-  for (var r = 0u; r < rows; r++) {
-    put(local, slices, to + r * DIM, low[r] * share[r]);
-    put(local, slices, to + r * DIM + 4u, high[r] * share[r]);
+  for (var half = 0u; half < rows * 2u; half++) {
+    let r = half / 2u;
+    put(local, slices, to + r * DIM + half % 2u * 4u, select(low[r], high[r], half % 2u == 1u) * share[r]);
   }
   if (local >= rows) { return; }
   let exponent = select(vec4f(NOTHING), largest + log(max(sum, vec4f(1))), largest > vec4f(NOTHING));

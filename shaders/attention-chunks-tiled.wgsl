@@ -77,7 +77,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let keys = keys_at(page.x, kv) + from_token * key_words();
     var near_score = vec4f(0);
     var far_score = vec4f(0);
-    for (var octet = 0u; octet < DIM / 8u; octet += KEY_OCTETS) {
+    for (var octet = 0u; octet < parameters.octets; octet += KEY_OCTETS) {
       decode_keys(keys, octet, local);
       workgroupBarrier();
       for (var i = 0u; i < min(KEY_OCTETS, DIM / 8u - octet) * 2u; i++) {

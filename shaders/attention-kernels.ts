@@ -21,19 +21,15 @@ const FORMS = { DIM: 128, K_CODEC: RECORDS.f16.number, V_CODEC: RECORDS.f16.numb
 const READING = ['attention-pages.wgsl', RECORD_NUMBERS, 'record.wgsl'];
 /** What says which pages of the table are read, and which of their tokens a query sees; `chunk` is a number of pages. */
 const SIGHT = {
-  // the head dimension in eights; as a constant it would have long loops unrolled
+  // the head dimension in eights: a bound that a compiler does not know, so that it unrolls no long loops
   octets: 'u32',
-  ...({
-    kv_heads: 'u32',
-    rows: 'u32',
-    queries: 'u32',
-    first: 'u32',
-    pages: 'u32',
-    chunk: 'u32',
-    extent: 'u32',
-  } as const),
-  ...({ position: 'u32', begin: 'u32', end: 'u32', causal: 'u32', window: 'u32' } as const),
-};
+  ...u32s('kv_heads', 'rows', 'queries', 'first', 'pages', 'chunk', 'extent'),
+  ...u32s('position', 'begin', 'end', 'causal', 'window'),
+} as const;
+
+function u32s<N extends string>(...names: readonly N[]): Readonly<Record<N, 'u32'>> {
+  return Object.fromEntries(names.map((name) => [name, 'u32'])) as Readonly<Record<N, 'u32'>>;
+}
 /** Eight tokens to a lane, and 64 to a workgroup. */
 const SCORE_LANES = 8;
 const TILE_QUADS = 16;

@@ -119,13 +119,13 @@ const scratch = (number: 0 | 1 | 2 | 3, offset: number, bytes: number): Range =>
   return { at: { scratch: number }, offset, size: padded(bytes) };
 };
 
-/** The runs of an attention. A block of queries none of whose tokens are in these pages has no run. */
-export function planAttention(attention: Attention): AttentionRun[] {
+/** The runs of an attention, of dispatches of so many products at most. A block of queries none of whose tokens are in these pages has no run. */
+export function planAttention(attention: Attention, { productsMax = PRODUCTS_MAX } = {}): AttentionRun[] {
   checkAttention(attention);
-  const block = blockOf(attention);
+  const block = blockOf(attention, productsMax);
   const runs: AttentionRun[] = [];
   for (let first = 0; first < attention.queries; first += block)
-    runs.push(...planRun(attention, first, Math.min(block, attention.queries - first)));
+    runs.push(...planRun(attention, first, Math.min(block, attention.queries - first), productsMax));
   return runs;
 }
 
@@ -141,11 +141,11 @@ function checkAttention(attention: Attention): void {
 }
 
 /** Queries of a run: as many as fit, with the results of all spans in scratch 1. */
-function blockOf(attention: Attention): number {
+function blockOf(attention: Attention, productsMax: number): number {
   const { queries, heads, dim, pages } = attention;
   const byPlace = Map.groupBy(pages, ({ at }) => placeName(at));
   for (let block = Math.min(queries, QUERIES_MAX); block >= 1; block = Math.floor(block / 2)) {
-    const span = spanPages(attention, block);
+    const span = spanPages(attention, block, productsMax);
     const spans = [...byPlace.values()].reduce((sum, own) => sum + parts(own.length, span), 0);
     const quadded = padded(quadsOf(attention, block) * dim * 16);
     const isFitting = quadded + spans * resultBytes(heads * block, dim) <= SCRATCH_BYTES;
@@ -155,12 +155,12 @@ function blockOf(attention: Attention): number {
 }
 
 /** Pages of a span at most, for a block of so many queries. */
-function spanPages(attention: Attention, block: number): number {
+function spanPages(attention: Attention, block: number, productsMax: number): number {
   const { heads, dim, gpu, pages } = attention;
   const quads = quadsOf(attention, block);
   const isDecoded = pages.some(({ at }) => placeName(at) === placeName({ scratch: 3 }));
   const bounds = [
-    PRODUCTS_MAX / (quads * 4 * dim * PAGE_TOKENS),
+    productsMax / (quads * 4 * dim * PAGE_TOKENS),
     Math.floor(SCRATCH_BYTES / resultBytes(heads * block, dim)) * (gpu ? CHUNK_PAGES_GPU : CHUNK_PAGES_MAX),
     ...(gpu ? [] : [(isDecoded ? SCRATCH_PAGES_AT : SCRATCH_BYTES) / (quads * (PAGE_TOKENS + 2) * 16)]),
   ];
@@ -179,7 +179,7 @@ interface Span {
   readonly pages: readonly KvPage[];
 }
 
-function spansOf(attention: Attention, first: number, count: number): Span[] {
+function spansOf(attention: Attention, first: number, count: number, productsMax: number): Span[] {
   const { begin, end, causal, window, position, pages } = attention;
   const last = causal ? Math.min(end, position + first + count) : end;
   const oldest = window > 0 ? Math.max(begin, position + first + 1 - window) : begin;
@@ -187,7 +187,7 @@ function spansOf(attention: Attention, first: number, count: number): Span[] {
   const spans: Span[] = [];
   let at = 0;
   for (const own of Map.groupBy(seen, (page) => placeName(page.at)).values()) {
-    const most = spanPages(attention, count);
+    const most = spanPages(attention, count, productsMax);
     // of even length, so that none is a small rest
     const length = parts(own.length, parts(own.length, most));
     for (let from = 0; from < own.length; from += length) {
@@ -200,8 +200,8 @@ function spansOf(attention: Attention, first: number, count: number): Span[] {
   return spans;
 }
 
-function planRun(attention: Attention, first: number, count: number): AttentionRun[] {
-  const spans = spansOf(attention, first, count);
+function planRun(attention: Attention, first: number, count: number, productsMax: number): AttentionRun[] {
+  const spans = spansOf(attention, first, count, productsMax);
   if (spans.length === 0) return [];
   const { heads, kvHeads, dim, biased, scale } = attention;
   const all = heads * count;

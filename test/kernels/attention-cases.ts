@@ -32,7 +32,7 @@ interface Shape {
 
 const SHAPES: readonly Shape[] = [
   {
-    ...{ kvHeads: 2, rows: 3, queries: 3, dim: 64, pages: 3, chunk: 2 },
+    ...{ kvHeads: 2, rows: 3, queries: 3, dim: 80, pages: 3, chunk: 2 },
     ...{ begin: 5, end: 150, causal: 1, window: 0, position: 147 },
   },
   {
@@ -40,7 +40,7 @@ const SHAPES: readonly Shape[] = [
     ...{ begin: 0, end: 128, causal: 1, window: 40, position: 50 },
   },
   {
-    ...{ kvHeads: 3, rows: 1, queries: 1, dim: 256, pages: 5, chunk: 4 },
+    ...{ kvHeads: 3, rows: 1, queries: 1, dim: 80, pages: 5, chunk: 4 },
     ...{ begin: 70, end: 300, causal: 0, window: 0, position: 0 },
   },
 ];
@@ -54,11 +54,11 @@ function isSeen({ begin, end, causal, window, position, queries }: Shape, row: n
   return token >= begin && token < end && (causal === 0 || token <= here) && (window === 0 || token + window > here);
 }
 
-/** f32 records, pages in reverse order; what is not there is NaN. */
+/** f16 records, pages in reverse order; what is not there is NaN. */
 function makePages(seed: Seeded, { kvHeads, dim, pages, begin, end }: Shape) {
   const half = kvHeads * PAGE_TOKENS * dim;
   const page = 2 * half;
-  const all = normals(seed, page * pages);
+  const all = Float16Array.from(normals(seed, page * pages));
   const isThere = (token: number) => token >= begin && token < end;
   const at = (kv: number, token: number) =>
     (pages - 1 - Math.floor(token / PAGE_TOKENS)) * page + (kv * PAGE_TOKENS + (token % PAGE_TOKENS)) * dim;
@@ -67,7 +67,11 @@ function makePages(seed: Seeded, { kvHeads, dim, pages, begin, end }: Shape) {
       if (!isThere(token))
         for (const from of [at(kv, token), at(kv, token) + half]) all.fill(Number.NaN, from, from + dim);
   // one entry in front that nobody asked for
-  const table = Uint32Array.from([9, 9, ...places(pages).flatMap((i) => [(pages - 1 - i) * page, i * PAGE_TOKENS])]);
+  const table = Uint32Array.from([
+    9,
+    9,
+    ...places(pages).flatMap((i) => [((pages - 1 - i) * page) / 2, i * PAGE_TOKENS]),
+  ]);
   return {
     ...{ all, table },
     key: (kv: number, token: number, d: number) => all[at(kv, token) + d] ?? 0,
@@ -75,7 +79,7 @@ function makePages(seed: Seeded, { kvHeads, dim, pages, begin, end }: Shape) {
   };
 }
 
-const reading = ({ dim }: Shape) => ({ DIM: dim, K_CODEC: RECORDS.f32.number, V_CODEC: RECORDS.f32.number });
+const reading = ({ dim }: Shape) => ({ DIM: dim, K_CODEC: RECORDS.f16.number, V_CODEC: RECORDS.f16.number });
 const sight = (shape: Shape, extent: number) => {
   const { kvHeads, rows, queries, pages, chunk, position, begin, end, causal, window } = shape;
   return {
@@ -154,7 +158,7 @@ function* scores(seed: Seeded): Generator<Case> {
         }
     yield {
       ...{ name: nameOf(shape), kernel: 'attentionScores', ...f32, constants: reading(shape) },
-      parameters: sight(shape, source.all.length),
+      parameters: sight(shape, source.all.length / 2),
       sources: { pages: source.all, table: source.table, quadded: quadded(query, shape) },
       expected: { values, bound: (i) => bounds[i] ?? 0, ...f32 },
     };
@@ -256,7 +260,7 @@ function* values(seed: Seeded): Generator<Case> {
         }
     yield {
       ...{ name: nameOf(shape), kernel: 'attentionValues', ...f32, constants: reading(shape) },
-      parameters: sight(shape, source.all.length),
+      parameters: sight(shape, source.all.length / 2),
       sources: { pages: source.all, table: source.table, weights },
       expected: partialsOf(
         shape,
@@ -287,7 +291,7 @@ function* chunks(seed: Seeded): Generator<Case> {
     };
     yield {
       ...{ name: nameOf(shape), kernel: 'attentionChunks', ...f32, constants: reading(shape) },
-      parameters: sight(shape, source.all.length),
+      parameters: sight(shape, source.all.length / 2),
       sources: { pages: source.all, table: source.table, quadded: quadded(query, shape) },
       expected: partialsOf(shape, weigh, source.value, exponent),
     };

@@ -15,6 +15,7 @@ import {
   resultFloats,
   rowsOf,
   SCRATCH_BYTES,
+  SCRATCH_PAGES_AT,
 } from '../../shaders/attention.ts';
 import type { Sequence } from '../../shaders/attention-references.ts';
 import type { Seeded } from '../support/seeded.ts';
@@ -65,8 +66,12 @@ export function makeSequence(
 export interface Room {
   /** Puts pages into binding 0, one after the other, in an order of its own; and says where they are. */
   store(pages: readonly Uint32Array[], firstPosition?: number): KvPage[];
+  /** Forgets all pages. */
+  clear(): void;
+  /** Puts a page into scratch 3, where decoded ones lie. */
+  storeDecoded(page: Uint32Array, position: number): KvPage;
   /** Runs all that is planned: the result of all queries. */
-  attend(attention: Attention, queries: Float32Array, bias?: Float32Array): Promise<Float32Array>;
+  attend(attention: Attention, queries: Float32Array, bias?: Float32Array, productsMax?: number): Promise<Float32Array>;
   /** What a run needs before its steps, and the steps as dispatches. */
   prepare(run: AttentionRun, attention: Attention, queries: Float32Array, bias?: Float32Array): AnyDispatch[];
   close(): void;
@@ -97,6 +102,14 @@ export function openRoom(device: GPUDevice, kernels: Kernels, arenaBytes: number
         return { at: { binding: 0 }, offset, position: firstPosition + i * PAGE_TOKENS };
       });
     },
+    clear() {
+      used = 0;
+    },
+    storeDecoded(page, position) {
+      const range: Range = { at: { scratch: 3 }, offset: SCRATCH_PAGES_AT, size: page.byteLength };
+      write(range, page);
+      return { at: range.at, offset: range.offset, position };
+    },
     prepare(run, attention, queries, bias) {
       write(run.queries, rowsOf(queries, attention, run));
       write(run.table, run.tableWords);
@@ -106,9 +119,9 @@ export function openRoom(device: GPUDevice, kernels: Kernels, arenaBytes: number
         return { ...step, bindings: Object.fromEntries(bindings) } as AnyDispatch;
       });
     },
-    async attend(attention, queries, bias) {
+    async attend(attention, queries, bias, productsMax) {
       const all = emptyResult(attention);
-      for (const run of planAttention(attention)) {
+      for (const run of planAttention(attention, productsMax === undefined ? {} : { productsMax })) {
         await kernels.run(room.prepare(run, attention, queries, bias));
         const floats = resultFloats(attention.heads * run.count, attention.dim);
         const bytes = await readPart(device, place(run.result), floats * 4);

@@ -1,0 +1,4 @@
+// Attention as it is planned and run, on the software adapter from npm.
+import { testAttentionOn } from './attention-suite.ts';
+
+await testAttentionOn('swiftshader');
