@@ -37,8 +37,8 @@ const FEW_ROWS = 16;
 
 const quadsOf = (p: Numbers<'kv_heads' | 'rows'>): number => p.kv_heads * parts(p.rows, 4);
 const chunksOf = (p: Numbers<'pages' | 'chunk'>): number => parts(p.pages, p.chunk);
-/** Of a chunk: a weight for each token, their sum, and the log-sum-exp of their scores. */
-const weightsOf = (p: Numbers<'pages' | 'chunk'>): number => chunksOf(p) * (p.chunk * PAGE_TOKENS + 2);
+/** Of each chunk: a weight for each token, their sum, and the log-sum-exp of their scores. */
+const weightsOf = (p: Numbers<'pages' | 'chunk'>): number => p.pages * PAGE_TOKENS + chunksOf(p) * 2;
 const quadBytes = (p: Numbers<'kv_heads' | 'rows'>, DIM: number): number => quadsOf(p) * DIM * 16;
 const partialBytes = (rows: number, DIM: number): number => rows * (DIM + 1) * 4;
 

@@ -43,8 +43,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let row = group.y % quads() * 4u;
   let first = group.x * parameters.chunk;
   let count = min(parameters.chunk, parameters.pages - first);
-  let begin = (group.y * groups.x + group.x) * (parameters.chunk * PAGE_TOKENS + 2u);
-  let end = begin + parameters.chunk * PAGE_TOKENS;
+  let begin = group.y * (parameters.pages * PAGE_TOKENS + groups.x * 2u) + group.x * (parameters.chunk * PAGE_TOKENS + 2u);
+  let end = begin + count * PAGE_TOKENS;
   let all = parameters.kv_heads * parameters.rows;
   let partial = group.x * all * (DIM + 1u);
   let rows = min(4u, parameters.rows - row);

@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let first = lane % chunks * parameters.chunk;
   let count = min(parameters.chunk, parameters.pages - first) * PAGE_TOKENS;
   let begin = (quad * parameters.pages + first) * PAGE_TOKENS;
-  let to = lane * (parameters.chunk * PAGE_TOKENS + 2u);
+  let to = quad * (parameters.pages * PAGE_TOKENS + chunks * 2u) + lane % chunks * (parameters.chunk * PAGE_TOKENS + 2u);
   var largest = vec4f(NOTHING);
   for (var t = 0u; t < count; t++) { largest = max(largest, scores[begin + t]); }
   // where nothing is seen every difference is zero: those weights are none
@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     weights[to + t] = weight;
     sum += weight;
   }
-  let last = to + parameters.chunk * PAGE_TOKENS;
+  let last = to + count;
   weights[last] = sum;
   weights[last + 1u] = select(vec4f(NOTHING), largest + log(max(sum, vec4f(1))), some > vec4f(0));
 }

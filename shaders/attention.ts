@@ -162,7 +162,7 @@ function spanPages(attention: Attention, block: number, productsMax: number): nu
   const bounds = [
     productsMax / (quads * 4 * dim * PAGE_TOKENS),
     Math.floor(SCRATCH_BYTES / resultBytes(heads * block, dim)) * (gpu ? CHUNK_PAGES_GPU : CHUNK_PAGES_MAX),
-    ...(gpu ? [] : [(isDecoded ? SCRATCH_PAGES_AT : SCRATCH_BYTES) / (quads * (PAGE_TOKENS + 2) * 16)]),
+    ...(gpu ? [] : [((isDecoded ? SCRATCH_PAGES_AT : SCRATCH_BYTES) - ALIGNMENT) / (quads * (PAGE_TOKENS + 2) * 16)]),
   ];
   // where one page is more than enough for a dispatch, it still is what a dispatch takes
   const [products = 1, ...hard] = bounds;
@@ -183,6 +183,7 @@ function spansOf(attention: Attention, first: number, count: number, productsMax
   const { begin, end, causal, window, position, pages } = attention;
   const last = causal ? Math.min(end, position + first + count) : end;
   const oldest = window > 0 ? Math.max(begin, position + first + 1 - window) : begin;
+  if (last <= oldest) return [];
   const seen = pages.filter((page) => page.position < last && page.position + PAGE_TOKENS > oldest);
   const spans: Span[] = [];
   let at = 0;
@@ -268,7 +269,7 @@ function spanSteps(attention: Attention, span: Span, { first, count, table, quad
     return { chunks, partials, steps };
   }
   const scores = scratch(2, 0, quads * span.pages.length * PAGE_TOKENS * 16);
-  const weights = scratch(3, 0, quads * chunks * (chunk * PAGE_TOKENS + 2) * 16);
+  const weights = scratch(3, 0, quads * (span.pages.length * PAGE_TOKENS + chunks * 2) * 16);
   const steps: AttentionStep[] = [
     { kernel: 'attentionScores', ...shared, bindings: { pages, table, quadded, scores } },
     {

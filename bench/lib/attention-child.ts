@@ -116,8 +116,9 @@ async function timeOf({ device, kernels }: Desk, dispatches: readonly AnyDispatc
 // ---- pages
 
 /** Which of the vectors is a token's: keys have the first half of them, values the second. */
-const numberOf = (kv: number, token: number): number =>
-  (Math.imul(kv * 65_537 + token, 0x9e37_79b1) >>> 8) % (VECTORS / 2);
+function numberOf(kv: number, token: number): number {
+  return (Math.imul(kv * 65_537 + token, 0x9e37_79b1) >>> 8) % (VECTORS / 2);
+}
 
 function openRoom(desk: Desk) {
   const arena = desk.buffer(ARENA_BYTES);
@@ -194,8 +195,6 @@ async function measureWork(
   const seen = queries === 1 ? tokens : (tokens * (tokens + 1)) / 2;
   const products = 2 * 2 * HEADS * DIM * seen;
   const rounds = settings.quick ? 3 : tokens * queries > 2 ** 20 ? 3 : 9;
-  const rivals: Rival<void>[] = [];
-  const stored = new Map<string, number>();
   // one codec's pages at a time fill the arena: each is checked and measured before the next
   const measured: AttentionTimes[] = [];
   for (const name of work.work === 'decode' ? CODECS : PREFILL_CODECS) {
@@ -243,7 +242,6 @@ async function measureWork(
       return performance.now() - began;
     };
     const times = Math.max(1, Math.min(50, Math.round(SAMPLE_MS / (await once()))));
-    stored.set(name, storedBytes);
     const run = async () => {
       let sum = 0;
       for (let i = 0; i < times; i++) sum += await once();
@@ -252,8 +250,10 @@ async function measureWork(
     const own: Rival<void>[] = [{ name, pids: [], run }];
     if (name === 'f16' && settings.peer) own.push(...(await invite(work, query, keys, values, element, peers)));
     for (const { name: who, ms } of await takeTurns({ rounds, begin: () => {}, rivals: own }))
-      measured.push({ ...work, name: who, storedBytes: stored.get(who) ?? null, products, ms });
-    rivals.push(...own);
+      measured.push({
+        ...{ work: work.work, tokens, name: who, products, ms },
+        storedBytes: who === name ? storedBytes : null,
+      });
   }
   return measured;
 }

@@ -173,8 +173,8 @@ function* weights(seed: Seeded): Generator<Case> {
     // one chunk in which the rows of the first quad see nothing
     source.fill(NOTHING, 0, chunk * PAGE_TOKENS * 4);
     const chunks = Math.ceil(pages / chunk);
-    const stride = chunk * PAGE_TOKENS + 2;
-    const values = new Float64Array(quads * chunks * stride * 4);
+    const wide = pages * PAGE_TOKENS + chunks * 2;
+    const values = new Float64Array(quads * wide * 4);
     const bounds = new Float64Array(values.length).fill(Number.POSITIVE_INFINITY);
     for (const quad of places(quads))
       for (const number of places(chunks))
@@ -185,15 +185,15 @@ function* weights(seed: Seeded): Generator<Case> {
           const largest = own.reduce((a, b) => Math.max(a, b));
           const shares = own.map((x) => (x > NOTHING ? Math.exp(x - largest) : 0));
           const sum = shares.reduce((a, b) => a + b);
-          const to = (quad * chunks + number) * stride;
+          const to = quad * wide + number * (chunk * PAGE_TOKENS + 2);
           const put = (place: number, value: number, bound: number) => {
             values[(to + place) * 4 + row] = value;
             bounds[(to + place) * 4 + row] = bound;
           };
           for (const [t, share] of shares.entries())
             put(t, share, (1e-6 + 3e-7 * Math.abs(own[t] ?? 0) + 3e-7 * Math.abs(largest)) * share + 1e-30);
-          put(stride - 2, sum, 2e-6 * sum);
-          put(stride - 1, sum > 0 ? largest + Math.log(sum) : NOTHING, sum > 0 ? 3e-6 : 0);
+          put(count, sum, 2e-6 * sum);
+          put(count + 1, sum > 0 ? largest + Math.log(sum) : NOTHING, sum > 0 ? 3e-6 : 0);
         }
     yield {
       ...{ name: `${quads} quads, ${pages} pages by ${chunk}`, kernel: 'attentionWeights', ...f32, constants: {} },
@@ -242,19 +242,20 @@ function* values(seed: Seeded): Generator<Case> {
   for (const shape of SHAPES) {
     const { kvHeads, rows, pages, chunk } = shape;
     const source = makePages(seed, shape);
-    const stride = chunk * PAGE_TOKENS + 2;
-    const weights = new Float32Array(quadsOf(shape) * chunksOf(shape) * stride * 4);
-    const placeOf = (kv: number, row: number, number: number) =>
-      ((((kv * quadsOf(shape)) / kvHeads + Math.floor(row / 4)) * chunksOf(shape) + number) * stride * 4 + (row % 4)) |
-      0;
-    const at = (kv: number, row: number, token: number) =>
-      placeOf(kv, row, Math.floor(token / PAGE_TOKENS / chunk)) + (token % (chunk * PAGE_TOKENS)) * 4;
+    const wide = pages * PAGE_TOKENS + chunksOf(shape) * 2;
+    const weights = new Float32Array(quadsOf(shape) * wide * 4);
+    /** Where a row's weights begin, and where those of a token lie behind that: two places are between chunks. */
+    const begin = (kv: number, row: number) =>
+      ((kv * quadsOf(shape)) / kvHeads + Math.floor(row / 4)) * wide * 4 + (row % 4);
+    const chunkOf = (token: number) => Math.floor(token / PAGE_TOKENS / chunk);
+    const at = (kv: number, row: number, token: number) => begin(kv, row) + (token + chunkOf(token) * 2) * 4;
     for (const kv of places(kvHeads))
       for (const row of places(rows))
         for (const token of places(pages * PAGE_TOKENS)) {
           const weight = isSeen(shape, row, token) ? Math.fround(seed.next()) : 0;
           weights[at(kv, row, token)] = weight;
-          const sum = placeOf(kv, row, Math.floor(token / PAGE_TOKENS / chunk)) + (stride - 2) * 4;
+          const last = Math.min((chunkOf(token) + 1) * chunk, pages) * PAGE_TOKENS - 1;
+          const sum = at(kv, row, last) + 4;
           weights[sum] = (weights[sum] ?? 0) + weight;
           weights[sum + 4] = -5;
         }
