@@ -52,7 +52,7 @@ const bytes = {
     chunksOf(p) * partialBytes(p.kv_heads * p.rows, DIM),
 };
 
-export const ATTENTION = {
+export const ATTENTION_KERNELS = {
   attentionQueries: define({
     about: 'scales queries and lays them out, quad by quad, for the other attention kernels',
     bindings: {

@@ -10,7 +10,7 @@
 // (uploaded); 1 queries laid out, then the results of spans; 2 scores, then partial results; 3 weights. Decoded pages, for
 // codecs that kernels cannot read, may lie in scratch 3 from SCRATCH_PAGES_AT on: nothing of a run is written there.
 // Not here: rotating queries and outputs for codecs whose records are rotated.
-import { type ATTENTION, PAGE_TOKENS } from './attention-kernels.ts';
+import { type ATTENTION_KERNELS, PAGE_TOKENS } from './attention-kernels.ts';
 import { type Kernel, parts } from './kernel.ts';
 import { RECORDS, type RecordName, recordWords } from './records.ts';
 
@@ -65,7 +65,7 @@ export interface Attention {
   readonly gpu: boolean;
 }
 
-type Entries = typeof ATTENTION;
+type Entries = typeof ATTENTION_KERNELS;
 type Shape<N extends keyof Entries> =
   Entries[N] extends Kernel<infer B, infer P, infer C>
     ? {
@@ -96,6 +96,9 @@ export interface AttentionRun {
 }
 
 const ALIGNMENT = 256;
+/** What a run may bring and take away. */
+const UPLOAD_BYTES_MAX = 16 << 20;
+const RESULT_BYTES_MAX = 4 << 20;
 /** Queries of a run: enough that decoding a page is a small part of it. */
 const QUERIES_MAX = 128;
 /** Products and sums of one dispatch: about a second on the slowest adapter, less than a millisecond on a GPU. */
@@ -148,7 +151,8 @@ function blockOf(attention: Attention, productsMax: number): number {
     const span = spanPages(attention, block, productsMax);
     const spans = [...byPlace.values()].reduce((sum, own) => sum + parts(own.length, span), 0);
     const quadded = padded(quadsOf(attention, block) * dim * 16);
-    const isFitting = quadded + spans * resultBytes(heads * block, dim) <= SCRATCH_BYTES;
+    const size = resultBytes(heads * block, dim);
+    const isFitting = quadded + spans * size <= SCRATCH_BYTES && size <= RESULT_BYTES_MAX;
     if (span >= 1 && isFitting) return block;
   }
   throw new RangeError(`${pages.length} pages of ${heads} heads of ${dim} do not fit into scratch; attend in parts`);
@@ -212,8 +216,8 @@ function planRun(attention: Attention, first: number, count: number, productsMax
   const queries = scratch(0, 0, all * dim * 4);
   const table = scratch(0, queries.size, tableWords.byteLength);
   const bias = biased ? scratch(0, table.offset + table.size, all * 4) : undefined;
-  if (table.offset + table.size + (bias?.size ?? 0) > SCRATCH_BYTES)
-    throw new RangeError(`${tableWords.length / 2} pages do not fit into one page table; attend in parts`);
+  if (table.offset + table.size + (bias?.size ?? 0) > UPLOAD_BYTES_MAX)
+    throw new RangeError(`${tableWords.length / 2} pages do not fit into what is uploaded to a run; attend in parts`);
   const quadded = scratch(1, 0, quadsOf(attention, count) * dim * 16);
   const merge = (parts: number, apart: number, partials: Range, merged: Range, isLast: boolean): AttentionStep => ({
     ...{ kernel: 'attentionMerge', constants: { DIM: dim } },

@@ -1,8 +1,7 @@
 // Every kernel there is, as data: core/gpu/kernels.ts compiles and dispatches it, references.ts says what it must give.
 // Variants stand best first for a GPU; those that lose on a software adapter avoid it. The forms called `lane` use no
 // barrier and nothing that an adapter may lack, so each kernel runs everywhere (f16 matrices need shader-f16).
-
-import { ATTENTION } from './attention-kernels.ts';
+import { ATTENTION_KERNELS } from './attention-kernels.ts';
 import { CODEC_KERNELS } from './codec-kernels.ts';
 import { ENTROPY_KERNELS } from './entropy-kernels.ts';
 import { define, type Element, parts, type Variant, WORKGROUPS_MAX } from './kernel.ts';
@@ -271,7 +270,7 @@ export const CATALOGUE = {
 
   ...ENTROPY_KERNELS,
   ...CODEC_KERNELS,
-  ...ATTENTION,
+  ...ATTENTION_KERNELS,
 };
 
 function hadamardBytes(p: { readonly values: number }, size: number): number {

@@ -95,8 +95,21 @@ const INT32 = 6;
 const FLOAT16 = 10;
 
 const integer = (name: string, value: number) => message(5, bytes(1, name), number(3, value), number(20, 2));
-const node = (type: string, from: readonly string[], to: string, domain: string, ...attributes: Uint8Array[]) =>
-  message(1, ...from.map((name) => bytes(1, name)), bytes(2, to), bytes(4, type), ...attributes, bytes(7, domain));
+const node = (
+  type: string,
+  from: readonly string[],
+  to: readonly string[],
+  domain: string,
+  ...attributes: Uint8Array[]
+) =>
+  message(
+    1,
+    ...from.map((name) => bytes(1, name)),
+    ...to.map((name) => bytes(2, name)),
+    bytes(4, type),
+    ...attributes,
+    bytes(7, domain),
+  );
 const described = (field: number, name: string, type: number, dims: readonly number[]) => {
   const shape = message(2, ...dims.map((size) => message(1, number(1, size))));
   return message(field, bytes(1, name), message(2, message(1, number(1, type), shape)));
@@ -107,7 +120,7 @@ function model(shape: GroupQueryShape): Uint8Array {
   const { heads, kvHeads, dim, queries, tokens, element } = shape;
   const type = element === 'f16' ? FLOAT16 : FLOAT;
   const past = tokens - queries;
-  const cast = (from: string, to: string, kind: number) => node('Cast', [from], to, '', integer('to', kind));
+  const cast = (from: string, to: string, kind: number) => node('Cast', [from], [to], '', integer('to', kind));
   const constant = (name: string, all: Float32Array) => {
     const data = oldest(shape, all);
     const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -124,7 +137,7 @@ function model(shape: GroupQueryShape): Uint8Array {
     7,
     ...[cast('query', 'q', type), cast('key', 'k', type), cast('value', 'v', type)],
     node(
-      ...(['GroupQueryAttention', inputs, 'o', 'com.microsoft'] as const),
+      ...(['GroupQueryAttention', inputs, ['o', 'present_key', 'present_value'], 'com.microsoft'] as const),
       ...[integer('num_heads', heads), integer('kv_num_heads', kvHeads)],
     ),
     cast('o', 'out', FLOAT),

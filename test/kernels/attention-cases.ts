@@ -3,7 +3,7 @@
 // codecs and dimensions is tried in attention-suite.ts.
 
 import { NOTHING, PAGE_TOKENS } from '../../shaders/attention.ts';
-import type { ATTENTION } from '../../shaders/attention-kernels.ts';
+import type { ATTENTION_KERNELS } from '../../shaders/attention-kernels.ts';
 import { RECORDS } from '../../shaders/records.ts';
 import type { Seeded } from '../support/seeded.ts';
 import type { Case } from './cases.ts';
@@ -342,7 +342,7 @@ function* merges(seed: Seeded): Generator<Case> {
   }
 }
 
-export const ATTENTION_CASES: Readonly<Record<keyof typeof ATTENTION, (seed: Seeded) => Generator<Case>>> = {
+export const ATTENTION_CASES: Readonly<Record<keyof typeof ATTENTION_KERNELS, (seed: Seeded) => Generator<Case>>> = {
   attentionQueries: queries,
   attentionScores: scores,
   attentionWeights: weights,

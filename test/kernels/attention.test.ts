@@ -99,6 +99,14 @@ describe('planAttention()', () => {
     }
   });
 
+  test('brings 16 MiB to a run at most, and takes 4 MiB away', () => {
+    for (const attention of SHAPES)
+      for (const { queries, table, bias, result } of planAttention(attention)) {
+        assert.ok(queries.size + table.size + (bias?.size ?? 0) <= 16 << 20, what(attention));
+        assert.ok(result.size <= 4 << 20, what(attention));
+      }
+  });
+
   test('bounds the work of a dispatch', () => {
     for (const attention of SHAPES)
       for (const { steps } of planAttention(attention))
