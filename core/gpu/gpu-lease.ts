@@ -2,7 +2,7 @@
 // process dies it is `lost`, and what is asked of it fails with `adapter_lost`.
 import { problem } from '../contract/problems.ts';
 import type { Lease, Run } from './arena.ts';
-import type { DeviceLink, RunOptions, RunReport } from './device-link.ts';
+import type { DeviceLink, RequestOptions, RunOptions, RunReport } from './device-link.ts';
 import type { Piece } from './pieces.ts';
 import type { Work } from './work.ts';
 
@@ -23,8 +23,8 @@ export interface GpuLease {
   trial(): GpuTrial;
   /** Where page `index` lies, for a kernel. */
   range(index: number): Run;
-  write(offset: number, piece: Piece, length: number): Promise<void>;
-  read(offset: number, piece: Piece, length: number): Promise<void>;
+  write(offset: number, piece: Piece, length: number, options?: RequestOptions): Promise<void>;
+  read(offset: number, piece: Piece, length: number, options?: RequestOptions): Promise<void>;
   /** Work on the adapter where these pages are. */
   run(work: Work, options?: RunOptions): Promise<RunReport>;
   release(): void;
@@ -68,8 +68,8 @@ export function gpuLease(adapter: string, link: LeaseLink, options: { pageBytes?
       };
     },
     range: (index) => lease.range(index),
-    write: async (offset, piece, length) => link.write(piece, length, lease.runs(offset, length)),
-    read: async (offset, piece, length) => link.read(piece, length, lease.runs(offset, length)),
+    write: async (offset, piece, length, options) => link.write(piece, length, lease.runs(offset, length), options),
+    read: async (offset, piece, length, options) => link.read(piece, length, lease.runs(offset, length), options),
     async run(work, options) {
       if (lease.lost)
         throw problem('adapter_lost', `${adapter} was lost, and these pages with it. Send the request again.`);
