@@ -1,11 +1,9 @@
 // Where the vectors of a store's body lie, and where its pieces are to be cut, so that of each layer and head a piece holds
-// whole blocks (the last of a sequence may be shorter). Pure.
+// whole blocks (the last of a sequence may be shorter). Numbers only.
+import { BLOCK_TOKENS } from '../codec/pages.ts';
 import type { KvShape, KvStoreBody } from '../contract/kv.ts';
 import { DTYPES, type Layout } from '../contract/tensors.ts';
 import { PIECE_BYTES } from '../gpu/pieces.ts';
-
-/** Tokens of a block. */
-export const BLOCK_TOKENS = 64;
 
 /** Vectors of one block, layer and head, next to each other in a piece and in the block's page. */
 export interface Group {
@@ -58,8 +56,11 @@ const vectorsIn = ({ shape, heldCount }: { shape: KvShape; heldCount: number }):
   shape.layers * shape.kvHeads * heldCount;
 
 /** The groups in `count` vectors from `first` on. */
-export function* groupsOf(body: KvStoreBody, first: number, count: number): Generator<Group, void, void> {
-  const { shape, heldCount } = body;
+export function* groupsOf(
+  { shape, heldCount }: Pick<KvStoreBody, 'shape' | 'heldCount'>,
+  first: number,
+  count: number,
+): Generator<Group, void, void> {
   for (let at = 0; at < count; ) {
     const index = first + at;
     const token = index % heldCount;

@@ -148,14 +148,3 @@ function readTokenCount(tokens: TensorInfo): number {
 const isKvDtype = (dtype: Dtype): dtype is KvDtype => (KV_DTYPES as readonly string[]).includes(dtype);
 const said = ({ shape }: TensorInfo): string => `[${shape.join(', ')}]`;
 const badShape = (fault: string) => problem('kv_malformed', `The tensors are not what is asked for: ${fault}.`);
-
-/** A JSON body against its schema, with the path of each fault. */
-export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.infer<S> {
-  const parsed = schema.safeParse(body);
-  if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues
-    .slice(0, 20)
-    .map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
-  const [first] = faults.map(({ path, message }) => (path ? `${path}: ${message}` : message));
-  throw problem('kv_malformed', `The body is malformed. ${first}.`, { faults });
-}

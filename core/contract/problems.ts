@@ -28,7 +28,7 @@ const registry = {
   tensor_unknown: [404, 'No such tensor'],
   adapter_unknown: [404, 'No such adapter'],
   // KV of token sequences
-  kv_malformed: [422, 'The KV tensors or the question about them are malformed'],
+  kv_malformed: [422, 'The KV tensors are not what is asked for'],
   kv_unknown: [404, 'The tokens are not held'],
   // safetensors
   tensors_truncated: [422, 'The safetensors body is shorter than it says'],

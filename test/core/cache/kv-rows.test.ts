@@ -1,7 +1,8 @@
 // Pieces of a body with K and V: whole blocks in each, and every vector in one group.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BLOCK_TOKENS, groupsOf, nextCut, rowsAt, vectorBytes } from '../../../core/cache/kv-rows.ts';
+import { groupsOf, nextCut, rowsAt, vectorBytes } from '../../../core/cache/kv-rows.ts';
+import { BLOCK_TOKENS } from '../../../core/codec/pages.ts';
 import { readStoreBody } from '../../../core/contract/kv.ts';
 import { parseHeader, type TensorShape, tensorHeader } from '../../../core/contract/tensors.ts';
 import { PIECE_BYTES } from '../../../core/gpu/pieces.ts';
