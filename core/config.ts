@@ -61,6 +61,13 @@ export const coreSettings = {
     'copy,checksum,pack,unpack,hadamard',
     'kernels compiled at the start, in the background; constants and element as in hadamard:BLOCK=64:f16',
   ),
+  KV_MEMORY_PERCENT: setting(integer(0, 100), '50', 'share of the adapters that the KV of token sequences may take'),
+  KV_EXACT_FIRST: setting(
+    integer(0, 1 << 20),
+    '4',
+    'first tokens of a sequence that are kept in 16 bits, in whole blocks of 64',
+  ),
+  KV_EXACT_LAST: setting(integer(0, 1 << 20), '128', 'last tokens of a sequence kept so until others follow them'),
   CACHE_ENTRIES_MAX: setting(integer(1, 10_000_000), '1000000', 'most tensors held'),
   MASTER_KEY: setting(secret(32), '', 'base64, seals the secrets in the database; unset: DATA_DIR/master.key'),
 } as const;

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { problem } from './contract/problems.ts';
 
+/** Unless a route has longer ones. */
 const BYTES_MAX = 64 << 10;
 
 export interface JsonBody {
@@ -9,16 +10,17 @@ export interface JsonBody {
   readonly chunks: AsyncIterable<Uint8Array>;
   /** The sha-256 that the caller signed; undefined where the body was compared with it already. */
   readonly digest: Uint8Array | undefined;
+  readonly bytesMax?: number | undefined;
 }
 
-export async function readJsonBody({ type, chunks, digest }: JsonBody): Promise<Uint8Array> {
+export async function readJsonBody({ type, chunks, digest, bytesMax = BYTES_MAX }: JsonBody): Promise<Uint8Array> {
   if (type?.split(';')[0]?.trim().toLowerCase() !== 'application/json')
     throw problem('media_type_unsupported', `The body is application/json, not ${type?.slice(0, 100) ?? 'untyped'}.`);
   const parts: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of chunks) {
     length += chunk.length;
-    if (length > BYTES_MAX) throw problem('body_too_large', `The body has more than ${BYTES_MAX} bytes.`);
+    if (length > bytesMax) throw problem('body_too_large', `The body has more than ${bytesMax} bytes.`, { bytesMax });
     parts.push(Uint8Array.from(chunk)); // whoever reads the socket takes a chunk's memory back
   }
   const body = Buffer.concat(parts);

@@ -8,7 +8,9 @@ import { edgeSettings, readEdgeConfig } from '../edge/config.ts';
 import { type Listener, listen, startEdge } from '../edge/node.ts';
 import { openCache } from './cache/cache.ts';
 import { openDigests } from './cache/digest.ts';
+import { openKv } from './cache/kv.ts';
 import { createAuthenticate, createSealKey } from './callers.ts';
+import { BLOCK_TOKENS } from './codec/pages.ts';
 import { type CoreConfig, coreSettings, readCoreConfig } from './config.ts';
 import { nodeCrypto } from './contract/crypto-node.ts';
 import { metricsGuard } from './contract/metrics-guard.ts';
@@ -111,7 +113,22 @@ async function startCore(config: CoreConfig) {
     now: Date.now,
     log,
   });
-  forgetLost = cache.dropLost;
+  const kv = openKv({
+    pool,
+    pieces,
+    digests,
+    bodyBytesMax: config.BODY_BYTES_MAX,
+    share: config.KV_MEMORY_PERCENT / 100,
+    window: {
+      firstBlocks: Math.ceil(config.KV_EXACT_FIRST / BLOCK_TOKENS),
+      lastBlocks: Math.ceil(config.KV_EXACT_LAST / BLOCK_TOKENS),
+    },
+    makeRoom: cache.makeRoom,
+  });
+  forgetLost = () => {
+    cache.dropLost();
+    kv.dropLost();
+  };
   opened.push({ name: 'cache', close: cache.close });
 
   const nonces = memoryNonces({ max: config.NONCES_MAX, now: Date.now });
@@ -125,9 +142,10 @@ async function startCore(config: CoreConfig) {
     adapters: () => ({ ok: pool.ready, detail: pool.summary }),
   });
   const metrics = createMetrics();
-  metrics.watch({ cache, pool, pieces });
+  metrics.watch({ cache, kv, pool, pieces });
   const server = createServer({
     cache,
+    kv,
     pool,
     readiness,
     metrics,

@@ -1,14 +1,13 @@
 // The core's HTTP face: routes to rooms. A call is either handed over by the edge of the same process, which has checked
 // it, or signed: by a key, or by the internal secret on behalf of a caller that an edge elsewhere has checked.
 // One boundary turns what rooms throw into problem documents. Nothing is done here that a room could do.
-import type { HttpBindings } from '@hono/node-server';
-import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
-import { type Context, Hono } from 'hono';
-import { leaving, requestBody, sendPieces } from './bodies.ts';
-import type { Cache, Found } from './cache/cache.ts';
+import { Hono } from 'hono';
+import { leaving } from './bodies.ts';
+import type { Cache } from './cache/cache.ts';
+import type { Kv } from './cache/kv.ts';
 import type { Authenticate, SealKey } from './callers.ts';
 import { contentDigest } from './contract/content-digest.ts';
-import { type Handover, INTERNAL_SCOPE } from './contract/internal.ts';
+import { INTERNAL_SCOPE } from './contract/internal.ts';
 import {
   listQuerySchema,
   moveBodySchema,
@@ -21,20 +20,15 @@ import {
   type TensorEntry,
 } from './contract/messages.ts';
 import { asProblem, problem, problemResponse } from './contract/problems.ts';
-import type { Caller } from './contract/signatures.ts';
 import type { Pool } from './gpu/pool.ts';
-import { readJsonBody } from './json-body.ts';
+import { addKvRoutes } from './kv-routes.ts';
 import type { CoreMetrics } from './metrics.ts';
 import type { Readiness } from './readiness.ts';
-
-export interface CoreEnv {
-  Bindings: HttpBindings & { handover?: Handover };
-  Variables: { requestId: string; caller: Caller; digest: Uint8Array | undefined; route: string };
-}
-type C = Context<CoreEnv>;
+import { allow, type C, type CoreEnv, jsonBody, refuseOtherMedia, sendBody, signedBody } from './route.ts';
 
 export interface ServerParts {
   readonly cache: Cache;
+  readonly kv: Kv;
   readonly pool: Pool;
   readonly authenticate: Authenticate;
   readonly readiness: Readiness;
@@ -98,17 +92,13 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     const query = parseQuery(putQuerySchema, new URL(c.req.url).searchParams);
     parseCodec(query.codec);
     refuseOtherMedia(c);
-    const { incoming, outgoing, handover } = c.env;
-    const signed = c.get('digest');
     const { created, ...answer } = await cache.put({
       tenant: caller.tenant,
       key,
-      body: requestBody(incoming, handover?.body),
-      digest: signed && { bytes: signed, proven: handover?.body !== undefined },
+      ...signedBody(c),
       ttlSeconds: query.ttl,
       priority: query.priority,
       durability: query.durability,
-      signal: leaving(outgoing),
     });
     return c.json(answer, created ? 201 : 200);
   });
@@ -124,7 +114,9 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     const found = cache.get(caller.tenant, key);
     if (!found) throw unknownTensor(key);
     const headers = headersOf(found.entry, found.source);
-    return isKnown(c, headers.etag) ? notModified(c, headers.etag) : sendTensor(c, found, headers);
+    return isKnown(c, headers.etag)
+      ? notModified(c, headers.etag)
+      : sendBody(c, headers, found.read(leaving(c.env.outgoing)));
   });
   app.delete('/v1/tensors/:key{.+}', async (c) => {
     const caller = allow(c, 'tensors:write', 'delete');
@@ -135,9 +127,10 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   app.all('/v1/tensors/*', (c) => {
     throw problem('method_unsupported', `A tensor takes GET, HEAD, PUT and DELETE, not ${c.req.method}.`);
   });
+  addKvRoutes(app, parts.kv);
   app.get('/v1/cache/stats', (c) => {
     allow(c, 'tensors:read', 'stats');
-    return c.json(cache.stats());
+    return c.json({ ...cache.stats(), kv: parts.kv.stats() });
   });
   app.get('/v1/adapters', (c) => {
     allow(c, 'tensors:read', 'adapters');
@@ -151,7 +144,10 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   app.post('/v1/adapters/:id/drain', async (c) => {
     allow(c, 'cache:admin', 'drain');
     const adapter = c.req.param('id');
-    return c.json({ adapter, ...(await cache.drain(adapter, leaving(c.env.outgoing))) });
+    const signal = leaving(c.env.outgoing);
+    const tensors = await cache.drain(adapter, signal);
+    const blocks = await parts.kv.drain(adapter, signal);
+    return c.json({ adapter, ...tensors, state: pool.reportOf(adapter).state, kv: blocks });
   });
   app.post('/v1/adapters/:id/resume', (c) => {
     allow(c, 'cache:admin', 'resume');
@@ -182,14 +178,6 @@ const givenId = (c: C): string | undefined => {
 };
 const REQUEST_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** The caller, if it has the scope; names the route for the metrics. */
-function allow(c: C, scope: string, route: string): Caller {
-  c.set('route', route);
-  const caller = c.get('caller');
-  if (caller.scopes.includes(scope)) return caller;
-  throw problem('scope_missing', `This needs the scope ${scope}; the key ${caller.keyid} does not have it.`, { scope });
-}
-
 const KEY_ROUTE = '/v1/tensors/';
 /** As it was sent: Hono would decode what `parseKey` has to judge. */
 function encodedKey(c: C): string {
@@ -197,25 +185,6 @@ function encodedKey(c: C): string {
   const path = url.slice(url.indexOf('/', url.indexOf('://') + 3)).split(/[?#]/, 1)[0] ?? '';
   if (path.startsWith(KEY_ROUTE)) return path.slice(KEY_ROUTE.length);
   throw problem('route_unknown', `Tensors are at ${KEY_ROUTE}, in these characters.`);
-}
-
-function jsonBody(c: C): Promise<Uint8Array> {
-  const { incoming, handover } = c.env;
-  const { chunks } = requestBody(incoming, handover?.body);
-  const digest = handover?.body ? undefined : c.get('digest');
-  return readJsonBody({ type: c.req.header('content-type'), chunks, digest });
-}
-
-function refuseOtherMedia(c: C): void {
-  const type = c.req.header('content-type')?.split(';')[0]?.trim().toLowerCase();
-  if (type !== undefined && type !== SAFETENSORS && type !== 'application/octet-stream')
-    throw problem('media_type_unsupported', `Tensors come as ${SAFETENSORS}, not as ${type.slice(0, 100)}.`);
-  const encoding = c.req.header('content-encoding');
-  if (encoding !== undefined && encoding !== 'identity')
-    throw problem(
-      'media_type_unsupported',
-      `Content-Encoding ${encoding.slice(0, 50)} is not supported; send it plain.`,
-    );
 }
 
 const unknownTensor = (key: string) => problem('tensor_unknown', `No tensor is held under ${key}.`);
@@ -237,13 +206,6 @@ function isKnown(c: C, etag: string): boolean {
 }
 
 const notModified = (c: C, etag: string) => c.body(null, 304, { etag });
-
-async function sendTensor(c: C, found: Found, headers: Record<string, string>): Promise<Response> {
-  const { outgoing } = c.env;
-  const signal = leaving(outgoing);
-  await sendPieces(outgoing, { ...headers, 'x-request-id': c.get('requestId') }, found.read(signal));
-  return RESPONSE_ALREADY_SENT;
-}
 
 /** No caller writes lines of our log. */
 const oneLine = (text: string): string => text.slice(0, 300).replace(/[^\x20-\x7e]/g, '?');

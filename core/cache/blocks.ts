@@ -40,14 +40,16 @@ export interface Match<P> {
 
 export interface Blocks<P> {
   readonly size: number;
+  /** The block after `parent` with just these tokens. */
+  find(root: Root, parent: Block<P> | undefined, tokens: Int32Array): Block<P> | undefined;
   /** The longest held beginning of a sequence; of its last tokens, a held block's beginning will do. Just used. */
   match(root: Root, tokens: Int32Array): Match<P>;
   /** The layouts that are held for a scope and model. */
   layouts(scope: string, model: string): Root[];
-  /** After its parent; the block that is there already, if there is one. */
-  insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, pages: () => P): Block<P>;
-  /** Out of the index, with all that follow it; `gone` is told of each as soon as nobody holds it. */
-  remove(block: Block<P>): void;
+  /** After its parent; `find` has said that it is not there. */
+  insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, pages: P): Block<P>;
+  /** Out of the index, with all that follow it, so many; `gone` is told of each as soon as nobody holds it. */
+  remove(block: Block<P>): number;
   hold(blocks: readonly Block<P>[]): () => void;
   /** Blocks that may leave, least recently used first; whoever takes one removes it before asking for the next. */
   leaving(): Generator<Block<P>, void, void>;
@@ -108,17 +110,15 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
     }
   }
 
-  function insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, pages: () => P): Block<P> {
+  function insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, pages: P): Block<P> {
     if (tokens.length !== blockTokens) throw new Error(`a block of ${tokens.length} tokens was to be inserted`);
     if (parent?.removed) throw new Error('a block was to follow one that is no longer held');
-    const known = find(root, parent, tokens);
-    if (known) return known;
     const hash = hashOf(parent ? Buffer.from(parent.hash, 'hex') : root.hash, tokens);
     const index = parent ? parent.index + 1 : 0;
-    const made = { hash, root, parent, index, tokens: tokens.slice(), pages: pages() };
+    const made = { hash, root, parent, index, tokens: tokens.slice(), pages };
     const block: Block<P> = { ...made, next: new Map(), holders: 0, removed: false };
     const other = blocks.get(hash);
-    if (other) remove(other); // a collision: the latest is the one that is found
+    if (other) remove(other); // a collision of hashes, or our bug: the latest is the one that is found
     blocks.set(hash, block);
     followingOf(block).set(hash, block);
     const key = root.hash.toString('hex');
@@ -136,9 +136,9 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
     return known;
   }
 
-  function remove(block: Block<P>): void {
-    for (const each of subtree(block)) {
-      if (each.removed) continue;
+  function remove(block: Block<P>): number {
+    const leaving = subtree(block).filter(({ removed }) => !removed);
+    for (const each of leaving) {
       each.removed = true;
       if (blocks.get(each.hash) === each) blocks.delete(each.hash);
       forgetRoot(each.root);
@@ -147,6 +147,7 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
     const following = followingOf(block);
     following.delete(block.hash);
     if (!block.parent && following.size === 0) firsts.delete(block.root.hash.toString('hex'));
+    return leaving.length;
   }
 
   function forgetRoot(root: Root): void {
@@ -159,6 +160,7 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
     get size() {
       return blocks.size;
     },
+    find,
     match,
     layouts: (scope, model) =>
       [...roots.values()].flatMap(({ root }) => (root.scope === scope && root.model === model ? [root] : [])),

@@ -91,6 +91,8 @@ export interface Cache {
   drain(adapter: string, signal: AbortSignal): Promise<DrainedCounts & { state: AdapterState }>;
   /** Its process ends and another begins; what was only there is lost. */
   restart(adapter: string, signal: AbortSignal): Promise<Restarted>;
+  /** Tensors leave the lease's adapter until it has grown to `bytes`; false, and nothing changed, if that is not enough. */
+  makeRoom(lease: GpuLease, bytes: number): boolean;
   /** What contradicts the invariants of arenas and index, a line each; none if all is well. */
   check(): string[];
   /** An adapter's process is gone: forget what was only there. */
@@ -410,6 +412,7 @@ export function openCache(options: CacheOptions): Cache {
       return { ...done, state: pool.reportOf(adapter).state };
     },
     restart,
+    makeRoom: holdings.makeRoom,
     check: () => [...pool.faults(), ...holdings.faults()],
     dropLost,
     stats: () => ({

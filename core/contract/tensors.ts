@@ -294,7 +294,7 @@ function nameText(text: string): string {
   throw problem('tensors_header_malformed', `${quote(text)} has half a surrogate pair, which UTF-8 cannot say.`);
 }
 
-export function joinParts(parts: readonly Uint8Array[]): Uint8Array {
+export function joinParts(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const joined = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   let at = 0;
   for (const part of parts) {

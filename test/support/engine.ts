@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { type Cache, type CacheOptions, type Found, openCache, type PutOptions } from '../../core/cache/cache.ts';
 import { openDigests } from '../../core/cache/digest.ts';
+import { type Kv, type KvOptions, openKv } from '../../core/cache/kv.ts';
 import type { TensorEntry } from '../../core/contract/messages.ts';
 import { PAGE_BYTES, pageBytesFor, SLAB_BYTES } from '../../core/gpu/arena.ts';
 import type { GpuLease } from '../../core/gpu/gpu-lease.ts';
@@ -20,6 +21,7 @@ export const TENANT = 'tenant';
 
 export interface Engine {
   readonly cache: Cache;
+  readonly kv: Kv;
   readonly store: Store;
   readonly pool: Pool;
   readonly pieces: Pieces;
@@ -64,6 +66,7 @@ export interface EngineOptions {
   readonly transport?: Transport;
   readonly pool?: Partial<PoolOptions>;
   readonly cache?: Partial<CacheOptions>;
+  readonly kv?: Partial<KvOptions>;
 }
 
 export async function startEngine(t: TestContext, options: EngineOptions = {}): Promise<Engine> {
@@ -71,13 +74,13 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
   const lines: string[] = [];
   const log = (line: string) => lines.push(line);
   const clock = { now: 1_800_000_000_000 };
-  const start = () =>
-    startPool(t, { transport: options.transport ?? 'ring', ...options.pool, onLost: () => cache.dropLost() });
+  const start = () => startPool(t, { transport: options.transport ?? 'ring', ...options.pool, onLost: dropLost });
   let { pool, pieces, pid } = await start();
   const digests = openDigests(pieces);
   const alive = setInterval(() => {}, 1000); // the thread that hashes keeps no process alive
   let store: Store;
   let cache: Cache;
+  let kv: Kv;
   let ballast: { lease: GpuLease; pages: number } | undefined;
 
   async function open(): Promise<void> {
@@ -93,6 +96,15 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
       log,
       ...options.cache,
     });
+    kv = openKv({
+      ...{ pool, pieces, digests, bodyBytesMax: 64 << 20, makeRoom: cache.makeRoom },
+      ...{ share: 0.5, window: { firstBlocks: 1, lastBlocks: 2 } },
+      ...options.kv,
+    });
+  }
+  function dropLost(): void {
+    cache.dropLost();
+    kv.dropLost();
   }
   async function close(): Promise<void> {
     await cache.close();
@@ -118,6 +130,9 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
   const engine: Engine = {
     get cache() {
       return cache;
+    },
+    get kv() {
+      return kv;
     },
     get store() {
       return store;
@@ -173,7 +188,11 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
       const pages = hot.map(({ bytes }) => Math.ceil(bytes / pageBytesFor(bytes)) * pageBytesFor(bytes));
       const aside = ballast && !ballast.lease.lost ? ballast.pages * PAGE_BYTES : 0;
       const used = sum(pool.report().map(({ memory }) => memory.used));
-      assert.equal(used, sum(pages) + aside, 'pages are leased that no entry holds');
+      assert.equal(
+        used,
+        sum(pages) + aside + kv.stats().bytes,
+        'pages are leased that neither an entry nor a block holds',
+      );
       assert.deepEqual(cache.check(), []);
       assert.equal(
         cache.stats().bytes.hot,

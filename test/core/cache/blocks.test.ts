@@ -15,8 +15,10 @@ function open() {
   const blocks = createBlocks<number>(SIZE, (block) => gone.push(textOf(block)));
   const insert = (text: string, root = ROOT): Block<number>[] => {
     const chain: Block<number>[] = [];
-    for (let at = 0; at + SIZE <= text.length; at += SIZE)
-      chain.push(blocks.insert(root, chain.at(-1), tokens(text.slice(at, at + SIZE)), () => at));
+    for (let at = 0; at + SIZE <= text.length; at += SIZE) {
+      const own = tokens(text.slice(at, at + SIZE));
+      chain.push(blocks.find(root, chain.at(-1), own) ?? blocks.insert(root, chain.at(-1), own, at));
+    }
     return chain;
   };
   return { blocks, insert, gone };

@@ -1,0 +1,122 @@
+// Held KV on its way out as a safetensors file: its header, then K and V, decoded by the adapters that hold them straight into
+// pieces, a few ahead of the reader. What lies on several adapters meets in the piece.
+
+import { decoding, type MeanRows, type Records } from '../codec/coding.ts';
+import type { Means } from '../codec/means.ts';
+import { BLOCK_TOKENS, type Part, recordsAt } from '../codec/pages.ts';
+import type { KvDtype, KvShape } from '../contract/kv.ts';
+import { DTYPES } from '../contract/tensors.ts';
+import type { GpuLease } from '../gpu/gpu-lease.ts';
+import { PIECE_BYTES, type Pieces, privatePiece } from '../gpu/pieces.ts';
+import { together } from '../gpu/together.ts';
+import type { Drained } from './drain.ts';
+import type { Held } from './kv-held.ts';
+import { groupsOf } from './kv-rows.ts';
+
+const AHEAD = 3;
+/** Of one run: each is a dispatch, and some are beside them. */
+const GROUPS_MAX = 1000;
+
+export interface KvDrainOptions {
+  readonly pieces: Pieces;
+  readonly header: Uint8Array;
+  readonly shape: KvShape;
+  /** Of the blocks, in order. */
+  readonly pages: readonly Held[];
+  /** The last block's may be fewer. */
+  readonly tokens: number;
+  readonly dtype: KvDtype;
+  readonly signal: AbortSignal;
+}
+
+/** Vectors of K or V that go into one piece. */
+interface Slice {
+  readonly part: Part;
+  readonly first: number;
+  readonly count: number;
+}
+
+export async function* drainKv(options: KvDrainOptions): AsyncGenerator<Drained, void, void> {
+  yield { piece: privatePiece(options.header), length: options.header.length };
+  const slices = slicesOf(options);
+  const ahead: Promise<Drained>[] = [];
+  try {
+    for (;;) {
+      while (ahead.length < (options.pieces.waiting > 0 ? 1 : AHEAD)) {
+        const { value: slice } = slices.next();
+        if (!slice) break;
+        const filled = fill(slice, options);
+        filled.catch(() => {}); // told to the reader when it comes to it
+        ahead.push(filled);
+      }
+      const first = ahead.shift();
+      if (!first) return;
+      yield await first;
+    }
+  } finally {
+    for (const unread of ahead) await unread.then(({ piece }) => piece.release()).catch(() => {});
+  }
+}
+
+function* slicesOf({ shape, tokens, dtype }: KvDrainOptions): Generator<Slice, void, void> {
+  const all = shape.layers * shape.kvHeads * tokens;
+  const groupsInRow = Math.ceil(tokens / BLOCK_TOKENS);
+  const fitting = Math.floor(PIECE_BYTES / ((shape.dim * DTYPES[dtype]) / 8));
+  const most = Math.min(fitting, groupsInRow > GROUPS_MAX ? fitting : Math.floor(GROUPS_MAX / groupsInRow) * tokens);
+  for (const part of ['k', 'v'] as const)
+    for (let first = 0; first < all; ) {
+      const end = Math.min(all, first + most);
+      const count = end - first - (end < all ? (end % tokens) % BLOCK_TOKENS : 0);
+      yield { part, first, count };
+      first += count;
+    }
+}
+
+async function fill(slice: Slice, options: KvDrainOptions): Promise<Drained> {
+  const { shape, dtype, signal } = options;
+  const bytes = (slice.count * shape.dim * DTYPES[dtype]) / 8;
+  const piece = await options.pieces.take(signal);
+  try {
+    await together(
+      placesOf(slice, options).map(({ lease, means, records }) => {
+        const rows = means && meanRows(means, slice, options);
+        const work = decoding({ dim: shape.dim, vectors: slice.count, dtype, piece, records, means: rows });
+        return lease.run(work, { signal });
+      }),
+    );
+    return { piece, length: bytes };
+  } catch (error) {
+    piece.release();
+    throw error;
+  }
+}
+
+interface Place {
+  readonly lease: GpuLease;
+  readonly means: Means | undefined;
+  readonly records: Records[];
+}
+
+/** The records of a slice, by who decodes them in one run. */
+function placesOf({ part, first, count }: Slice, { shape, pages, tokens }: KvDrainOptions): Place[] {
+  const places: Place[] = [];
+  for (const { layer, head, block, vectors, at } of groupsOf({ shape, heldCount: tokens }, first, count)) {
+    const held = pages[block];
+    if (!held) throw new Error(`block ${block} is to be read, and is not held`);
+    const means = part === 'k' ? held.means : undefined;
+    let place = places.find(({ lease, ...other }) => lease.adapter === held.lease.adapter && other.means === means);
+    if (!place) {
+      place = { lease: held.lease, means, records: [] };
+      places.push(place);
+    }
+    const word = recordsAt(shape, held.form, part, head);
+    place.records.push({ page: held.lease.range(layer), word, codec: held.form[part], vectors, at });
+  }
+  return places;
+}
+
+function meanRows({ values }: Means, { first, count }: Slice, { shape, tokens }: KvDrainOptions): MeanRows {
+  const from = Math.floor(first / tokens) * shape.dim;
+  const to = Math.ceil((first + count) / tokens) * shape.dim;
+  return { values: values.subarray(from, to), each: tokens, begun: first % tokens };
+}

@@ -1,0 +1,174 @@
+// The pages of held blocks: room for them on adapters, within a budget of their own; who has to go when it is short; and
+// giving them back. A block's pages lie on one adapter, one page a layer, on that of the block before it where there is
+// room. Invariant: the bytes of all leases never exceed the budget, and a lease is released once.
+
+import type { CodedPages } from '../codec/attention.ts';
+import { BLOCK_TOKENS, type Form, pageBytes } from '../codec/pages.ts';
+import type { KvShape } from '../contract/kv.ts';
+import { problem } from '../contract/problems.ts';
+import type { GpuLease } from '../gpu/gpu-lease.ts';
+import type { Pool } from '../gpu/pool.ts';
+import { type Block, type Blocks, createBlocks } from './blocks.ts';
+
+/** What a block has on an adapter; replaced as a whole. */
+export interface Held extends CodedPages {
+  /** What it is to become once enough blocks follow it. */
+  readonly wanted: Form;
+}
+export type KvBlocks = Blocks<Held>;
+export type KvBlock = Block<Held>;
+
+export interface HeldOptions {
+  readonly pool: Pool;
+  /** Of the adapters' memory. */
+  readonly share: number;
+  /** Tensors leave the lease's adapter for it; false if that is not enough. */
+  readonly makeRoom: (lease: GpuLease, bytes: number) => boolean;
+}
+
+export interface HeldPages {
+  readonly blocks: KvBlocks;
+  readonly bytes: number;
+  readonly evictions: number;
+  /** Pages for a block, others leaving if they must; near another if there is room. Throws `capacity_exhausted`. */
+  lease(shape: KvShape, form: Form, near?: GpuLease): GpuLease;
+  /** On the adapter of another lease; undefined where that has no room for it. */
+  leaseNear(near: GpuLease, shape: KvShape, form: Form): GpuLease | undefined;
+  /** The same where there is free room, nobody leaving. */
+  freeLease(shape: KvShape, form: Form): GpuLease | undefined;
+  /** Given back without having been held. */
+  release(lease: GpuLease): void;
+  /** What blocks have now; it stays until `release`, whatever takes its place. */
+  read(blocks: readonly KvBlock[]): { readonly pages: readonly Held[]; readonly release: () => void };
+  /** Other pages for a block; the old ones go back with their last reader. */
+  replace(block: KvBlock, pages: Held): void;
+  /** Forgets what was only on adapters that are gone. */
+  dropLost(): number;
+}
+
+/** A page a layer. */
+const bytesOf = (shape: KvShape, form: Form): number => pageBytes(shape, form) * shape.layers;
+
+export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPages {
+  const budget = () => share * pool.capacityBytes;
+  let bytes = 0;
+  let evictions = 0;
+  const blocks = createBlocks<Held>(BLOCK_TOKENS, ({ pages }) => release(pages.lease));
+  /** How many read pages now; and those that are no block's any more. */
+  const readers = new Map<Held, number>();
+  const replaced = new Set<Held>();
+
+  function release(lease: GpuLease): void {
+    bytes -= lease.bytes;
+    lease.release();
+  }
+
+  function leave(pages: Held): void {
+    const left = (readers.get(pages) ?? 1) - 1;
+    if (left > 0) return void readers.set(pages, left);
+    readers.delete(pages);
+    if (replaced.delete(pages)) release(pages.lease);
+  }
+
+  /** True once `wanted` bytes more are within the budget. */
+  function withinBudget(wanted: number): boolean {
+    const bytesMax = budget();
+    if (wanted > bytesMax) return false;
+    for (const block of blocks.leaving()) {
+      if (bytes + wanted <= bytesMax) break;
+      evict(block);
+    }
+    return bytes + wanted <= bytesMax;
+  }
+
+  function evict(block: KvBlock): void {
+    evictions++;
+    blocks.remove(block);
+  }
+
+  /** Tensors leave first: KV has its budget, and tensors are on disk as a rule. */
+  function fits(lease: GpuLease, wanted: number): boolean {
+    if (lease.grow(wanted) || makeRoom(lease, wanted)) return true;
+    const trial = lease.trial();
+    for (const { pages } of blocks.all()) if (pages.lease.adapter === lease.adapter) trial.give(pages.lease);
+    if (!trial.fits(wanted)) return false;
+    for (const block of blocks.leaving()) {
+      if (block.pages.lease.adapter !== lease.adapter) continue;
+      evict(block);
+      if (lease.grow(wanted)) return true;
+    }
+    return false;
+  }
+
+  /** The pages of a block on one adapter; undefined if it does not come to fit. */
+  function leaseOn(adapter: string, shape: KvShape, form: Form, fit: typeof fits): GpuLease | undefined {
+    const lease = pool.lease({ adapter, pageBytes: pageBytes(shape, form) });
+    if (fit(lease, bytesOf(shape, form))) {
+      bytes += lease.bytes;
+      return lease;
+    }
+    lease.release();
+    return undefined;
+  }
+
+  return {
+    blocks,
+    get bytes() {
+      return bytes;
+    },
+    get evictions() {
+      return evictions;
+    },
+    lease(shape, form, near) {
+      const wanted = bytesOf(shape, form);
+      if (!withinBudget(wanted))
+        throw problem(
+          'capacity_exhausted',
+          `A block of ${wanted} bytes is beyond the ${budget()} set aside for KV (KV_MEMORY_PERCENT).`,
+        );
+      const places = pool.places(pageBytes(shape, form));
+      const first = near && places.includes(near.adapter) ? [near.adapter] : [];
+      for (const adapter of new Set([...first, ...places])) {
+        const lease = leaseOn(adapter, shape, form, fits);
+        if (lease) return lease;
+      }
+      throw problem('capacity_exhausted', `No adapter has room for a block of ${wanted} bytes of KV.`);
+    },
+    leaseNear({ adapter }, shape, form) {
+      if (pool.isDraining(adapter) || !withinBudget(bytesOf(shape, form))) return undefined;
+      return leaseOn(adapter, shape, form, fits);
+    },
+    freeLease(shape, form) {
+      const places = pool.ready ? pool.places(pageBytes(shape, form)) : [];
+      for (const adapter of places) {
+        const lease = leaseOn(adapter, shape, form, (each, wanted) => each.grow(wanted));
+        if (lease) return lease;
+      }
+      return undefined;
+    },
+    release,
+    read(read) {
+      const letGo = blocks.hold(read);
+      const pages = read.map((block) => block.pages);
+      for (const each of pages) readers.set(each, (readers.get(each) ?? 0) + 1);
+      return {
+        pages,
+        release() {
+          for (const each of pages) leave(each);
+          letGo();
+        },
+      };
+    },
+    replace(block, pages) {
+      const old = block.pages;
+      block.pages = pages;
+      if (readers.has(old)) replaced.add(old);
+      else release(old.lease);
+    },
+    dropLost() {
+      const lost = [...blocks.all()].filter(({ pages }) => pages.lease.lost);
+      for (const block of lost) if (!block.removed) blocks.remove(block);
+      return lost.length;
+    },
+  };
+}

@@ -1,0 +1,69 @@
+// Blocks off an adapter that takes no new leases: to others while they have free room, the beginnings of chains first; what
+// finds none is forgotten, with all that follows it. Bytes go through pieces; readers go on with the pages they began on.
+import { problem } from '../contract/problems.ts';
+import type { GpuLease } from '../gpu/gpu-lease.ts';
+import { PIECE_BYTES, type Piece, type Pieces } from '../gpu/pieces.ts';
+import type { HeldPages, KvBlock } from './kv-held.ts';
+
+export interface KvDrained {
+  moved: number;
+  bytes: number;
+  /** Found no room, and are to be stored again by whoever needs them. */
+  left: number;
+}
+
+export async function clearAdapter(
+  adapter: string,
+  held: HeldPages,
+  pieces: Pieces,
+  signal: AbortSignal,
+): Promise<KvDrained> {
+  const done: KvDrained = { moved: 0, bytes: 0, left: 0 };
+  const blocks = [...held.blocks.all()].filter(({ pages }) => pages.lease.adapter === adapter);
+  for (const block of blocks.sort((a, b) => a.index - b.index)) {
+    signal.throwIfAborted();
+    if (block.removed || block.pages.lease.adapter !== adapter) continue;
+    const { bytes } = block.pages.lease;
+    if (await moveBlock(block, held, pieces, signal)) {
+      done.moved++;
+      done.bytes += bytes;
+    } else if (!block.removed) {
+      done.left += held.blocks.remove(block);
+    }
+  }
+  return done;
+}
+
+/** False where no adapter has room for it. */
+async function moveBlock(block: KvBlock, held: HeldPages, pieces: Pieces, signal: AbortSignal): Promise<boolean> {
+  const { pages, release } = held.read([block]);
+  try {
+    const [from] = pages;
+    const lease = from && held.freeLease(block.root.shape, from.form);
+    if (!lease) return false;
+    const piece = await pieces.take(signal);
+    try {
+      await copy(from.lease, lease, piece, signal);
+    } catch (error) {
+      held.release(lease);
+      throw error;
+    } finally {
+      piece.release();
+    }
+    held.replace(block, { ...from, lease });
+    return true;
+  } finally {
+    release();
+  }
+}
+
+/** As many pages at a time as a piece holds. */
+async function copy(from: GpuLease, to: GpuLease, piece: Piece, signal: AbortSignal): Promise<void> {
+  const step = Math.floor(PIECE_BYTES / from.pageBytes) * from.pageBytes;
+  if (step === 0) throw problem('internal', `A page of ${from.pageBytes} bytes does not fit a piece.`);
+  for (let at = 0; at < from.bytes; at += step) {
+    const length = Math.min(step, from.bytes - at);
+    await from.read(at, piece, length, { signal });
+    await to.write(at, piece, length, { signal });
+  }
+}

@@ -1,0 +1,73 @@
+// What routes share: who calls and what they may, the body they send, and the answer that streams back.
+import type { HttpBindings } from '@hono/node-server';
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import type { Context } from 'hono';
+import { leaving, requestBody, sendPieces } from './bodies.ts';
+import type { Drained } from './cache/drain.ts';
+import type { Body } from './cache/pour.ts';
+import type { Handover } from './contract/internal.ts';
+import { SAFETENSORS } from './contract/messages.ts';
+import { problem } from './contract/problems.ts';
+import type { Caller } from './contract/signatures.ts';
+import { readJsonBody } from './json-body.ts';
+
+export interface CoreEnv {
+  Bindings: HttpBindings & { handover?: Handover };
+  Variables: { requestId: string; caller: Caller; digest: Uint8Array | undefined; route: string };
+}
+export type C = Context<CoreEnv>;
+
+/** The caller, if it has the scope; names the route for the metrics. */
+export function allow(c: C, scope: string, route: string): Caller {
+  c.set('route', route);
+  const caller = c.get('caller');
+  if (caller.scopes.includes(scope)) return caller;
+  throw problem('scope_missing', `This needs the scope ${scope}; the key ${caller.keyid} does not have it.`, { scope });
+}
+
+/** What a caller sends, with the sha-256 that was signed; `proven` if the edge has compared them already. */
+export interface SignedBody {
+  readonly body: Body;
+  readonly digest: { readonly bytes: Uint8Array; readonly proven: boolean } | undefined;
+  /** Aborts when the caller leaves. */
+  readonly signal: AbortSignal;
+}
+
+export function signedBody(c: C): SignedBody {
+  const { incoming, outgoing, handover } = c.env;
+  const digest = c.get('digest');
+  return {
+    body: requestBody(incoming, handover?.body),
+    digest: digest && { bytes: digest, proven: handover?.body !== undefined },
+    signal: leaving(outgoing),
+  };
+}
+
+export function jsonBody(c: C, bytesMax?: number): Promise<Uint8Array> {
+  const { incoming, handover } = c.env;
+  const { chunks } = requestBody(incoming, handover?.body);
+  const digest = handover?.body ? undefined : c.get('digest');
+  return readJsonBody({ type: c.req.header('content-type'), chunks, digest, bytesMax });
+}
+
+export function refuseOtherMedia(c: C): void {
+  const type = c.req.header('content-type')?.split(';')[0]?.trim().toLowerCase();
+  if (type !== undefined && type !== SAFETENSORS && type !== 'application/octet-stream')
+    throw problem('media_type_unsupported', `Tensors come as ${SAFETENSORS}, not as ${type.slice(0, 100)}.`);
+  const encoding = c.req.header('content-encoding');
+  if (encoding !== undefined && encoding !== 'identity')
+    throw problem(
+      'media_type_unsupported',
+      `Content-Encoding ${encoding.slice(0, 50)} is not supported; send it plain.`,
+    );
+}
+
+/** An answer in pieces, under way before it is whole. */
+export async function sendBody(
+  c: C,
+  headers: Readonly<Record<string, string>>,
+  pieces: AsyncGenerator<Drained, void, void>,
+): Promise<Response> {
+  await sendPieces(c.env.outgoing, { ...headers, 'x-request-id': c.get('requestId') }, pieces);
+  return RESPONSE_ALREADY_SENT;
+}

@@ -1,0 +1,117 @@
+// The KV of token sequences over HTTP, through edge and core, as a caller sees it: store, load and attention, and what is
+// said where something is wrong.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../../core/contract/tensors.ts';
+import { adminKey, type Blatam, call, codeOf, type KeyFile, startBlatam } from '../support/blatam.ts';
+import { seeded } from '../support/seeded.ts';
+
+const LAYERS = 2;
+const HEADS = 2;
+const DIM = 64;
+const N = 200;
+const random = seeded();
+const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView) => new Uint8Array(buffer, byteOffset, byteLength);
+const tokens = Int32Array.from({ length: N }, () => random.below(32_000));
+const halves = (n: number) => bytesOf(Float16Array.from({ length: n }, () => random.next() * 4 - 2));
+const k = halves(LAYERS * HEADS * N * DIM);
+const v = halves(LAYERS * HEADS * N * DIM);
+
+let blatam: Blatam;
+let key: KeyFile;
+before(async () => {
+  blatam = await startBlatam();
+  key = adminKey(blatam.dataDir);
+});
+after(() => blatam.stop());
+
+const post = (path: string, body: Uint8Array, type = 'application/vnd.safetensors') =>
+  call(key, 'POST', `${blatam.edge}/v1/kv/${path}`, { body, headers: { 'content-type': type } });
+const json = (path: string, body: unknown) =>
+  post(path, new TextEncoder().encode(JSON.stringify(body)), 'application/json');
+const safetensors = (tensors: TensorData[]) => joinParts(tensorParts(tensors));
+const shape = [LAYERS, HEADS, N, DIM];
+const storeFile = () =>
+  safetensors([
+    { name: 'tokens', dtype: 'I32', shape: [N], data: bytesOf(tokens) },
+    { name: 'k', dtype: 'F16', shape, data: k },
+    { name: 'v', dtype: 'F16', shape, data: v },
+  ]);
+
+test('store answers what is held, a second store that it was', async () => {
+  const first = await post('store?model=m&codecK=tq4&codecV=tq4', storeFile());
+  assert.equal(first.status, 200);
+  const told = (await first.json()) as { storedTokens: number; deduplicatedTokens: number; blocks: object[] };
+  assert.deepEqual([told.storedTokens, told.deduplicatedTokens, told.blocks.length], [192, 0, 3]);
+  assert.deepEqual(Object.keys(told.blocks[0] ?? {}).sort(), [
+    ...['adapter', 'codecK', 'codecV', 'hash', 'storedBytes', 'tier', 'tokens'],
+  ]);
+  const second = (await (await post('store?model=m', storeFile())).json()) as typeof told;
+  assert.deepEqual([second.storedTokens, second.deduplicatedTokens], [192, 192]);
+});
+
+test('load gives the held beginning back, in the dtype that is asked for', async () => {
+  const answer = await json('load', { model: 'm', tokens: [...tokens, 5], dtype: 'F16' });
+  assert.equal(answer.status, 200);
+  assert.equal(answer.headers.get('content-type'), 'application/vnd.safetensors');
+  const file = new Uint8Array(await answer.arrayBuffer());
+  assert.equal(String(file.length), answer.headers.get('content-length'));
+  const layout = parseTensors(file);
+  assert.equal(layout.metadata.matched_tokens, '192');
+  assert.deepEqual(
+    layout.tensors.map((tensor) => [tensor.name, tensor.dtype, tensor.shape.join()]),
+    [
+      ['k', 'F16', `${LAYERS},${HEADS},192,${DIM}`],
+      ['v', 'F16', `${LAYERS},${HEADS},192,${DIM}`],
+    ],
+  );
+  // both ends are exact: of the first block the first token of layer 0 and head 0
+  const [first] = layout.tensors;
+  assert.ok(first);
+  assert.deepEqual(tensorBytes(file, layout, first).subarray(0, DIM * 2), k.subarray(0, DIM * 2));
+});
+
+test('attention answers outputs and log-sum-exps, and 404 with what is held where it is too little', async () => {
+  const question = (n: number) =>
+    safetensors([
+      { name: 'tokens', dtype: 'I32', shape: [n], data: bytesOf(tokens.slice(0, n)) },
+      { name: 'q', dtype: 'F32', shape: [4, 1, DIM], data: bytesOf(new Float32Array(4 * DIM).fill(0.1)) },
+    ]);
+  const answer = await post('attention?model=m&layer=1', question(150));
+  assert.equal(answer.status, 200);
+  const file = new Uint8Array(await answer.arrayBuffer());
+  const found = parseTensors(file).tensors.map((tensor) => [tensor.name, tensor.shape.join()]);
+  assert.deepEqual(found, [
+    ['lse', '4,1'],
+    ['o', `4,1,${DIM}`],
+  ]);
+  const missing = await post('attention?model=m&layer=1', question(N));
+  assert.equal(missing.status, 404);
+  const problem = (await missing.json()) as { code: string; matchedTokens: number };
+  assert.deepEqual([problem.code, problem.matchedTokens], ['kv_unknown', 192]);
+});
+
+test('what is wrong is said, with what would be right', async () => {
+  const cut = (tensors: TensorData[]) => post('store?model=m', safetensors(tensors));
+  const ids: TensorData = { name: 'tokens', dtype: 'I32', shape: [N], data: bytesOf(tokens) };
+  for (const [answer, code, words] of [
+    [await cut([ids]), 'kv_malformed', /lacks k and v/],
+    [await cut([ids, { name: 'k', dtype: 'F16', shape, data: k }]), 'kv_malformed', /lacks v/],
+    [await post('store', storeFile()), 'query_malformed', /model/],
+    [await post('store?model=m&codecK=mp3', storeFile()), 'codec_unknown', /tcq4/],
+    [await post('attention?model=m&layer=0', storeFile()), 'kv_malformed', /lacks q/],
+    [await json('load', { model: 'm', tokens: [1.5] }), 'body_malformed', /tokens\.0/],
+    [await json('load', { model: 'm', tokens: [] }), 'body_malformed', /tokens/],
+    [await json('load', { model: 'none', tokens: [1] }), 'kv_unknown', /held/],
+    [await post('load', storeFile()), 'media_type_unsupported', /json/],
+  ] as const) {
+    const text = await answer.clone().text();
+    assert.equal(await codeOf(answer), code, text);
+    assert.match(text, words);
+  }
+  const odd: TensorData[] = [
+    ids,
+    ...['k', 'v'].map((name): TensorData => ({ name, dtype: 'U8', shape: [4], data: new Uint8Array(4) })),
+  ];
+  assert.equal(await codeOf(await cut(odd)), 'kv_malformed');
+});
