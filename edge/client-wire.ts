@@ -53,7 +53,7 @@ const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 const BYTES_A_MS = 1024;
 
 export interface Ask {
-  readonly method?: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
+  readonly method?: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
   /** With its query. */
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;

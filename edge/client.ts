@@ -1,5 +1,5 @@
-// The client: tensors by name over signed requests, for whoever imports it. Pure: it runs on Node, Bun, Deno, Workers and
-// in browsers, over the `fetch` and the crypto port it is given.
+// The client: tensors by name, and the KV of token sequences (client-kv.ts), over signed requests, for whoever imports it.
+// Pure: it runs on Node, Bun, Deno, Workers and in browsers, over the `fetch` and the crypto port it is given.
 //
 // Every request is signed with a nonce of its own and is sent once: nothing is retried, no redirect is followed.
 // What the server refuses throws `BlatamError`; an answer that did not come whole, or is not what it says it is, throws
@@ -23,19 +23,15 @@ import {
   type TensorEntry,
 } from '../core/contract/messages.ts';
 import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../core/contract/tensors.ts';
-import {
-  type Answer,
-  lengthOf,
-  openWire,
-  pieces,
-  readText,
-  type StreamBody,
-  TransferError,
-  type WireOptions,
-} from './client-wire.ts';
+import { collect, isMissing, readJson, refusal, withQuery } from './client-answers.ts';
+import { type ClientKv, clientKv } from './client-kv.ts';
+import { type Answer, lengthOf, openWire, type StreamBody, TransferError, type WireOptions } from './client-wire.ts';
 
+export type { KvBlock, KvDtype, KvShape, KvStoreAnswer } from '../core/contract/kv.ts';
 export type { ListAnswer, PutAnswer, TensorEntry } from '../core/contract/messages.ts';
 export type { TensorData } from '../core/contract/tensors.ts';
+export { BlatamError } from './client-answers.ts';
+export type * from './client-kv.ts';
 export { type StreamBody, TransferError, type TransferFault } from './client-wire.ts';
 
 export interface ClientOptions extends WireOptions {
@@ -121,31 +117,9 @@ export interface Client {
   ): Promise<PutAnswer & { created: boolean }>;
   /** Views into one array, which any of them keeps alive. */
   getTensors(key: string): Promise<TensorData[] | undefined>;
+  /** The KV of token sequences. */
+  readonly kv: ClientKv;
 }
-
-/** The server answered no. */
-export class BlatamError extends Error {
-  readonly status: number;
-  /** A code of the problem document; `http_<status>` where whoever answered sent none. */
-  readonly code: string;
-  readonly detail: string;
-  readonly requestId: string | undefined;
-  /** The problem document; empty where there was none. */
-  readonly document: Readonly<Record<string, unknown>>;
-  constructor(asked: string, answer: Pick<BlatamError, 'status' | 'code' | 'detail' | 'requestId' | 'document'>) {
-    super(`${asked} was refused with ${answer.status} ${answer.code}: ${answer.detail}`);
-    this.name = 'BlatamError';
-    this.status = answer.status;
-    this.code = answer.code;
-    this.detail = answer.detail;
-    this.requestId = answer.requestId;
-    this.document = answer.document;
-  }
-}
-
-const PROBLEM_BYTES_MAX = 64 * 1024;
-const JSON_BYTES_MAX = 64 * 1024 * 1024;
-const TEXT_SHOWN = 200;
 
 export function createClient(options: ClientOptions): Client {
   const { crypto = webCrypto } = options;
@@ -168,7 +142,7 @@ export function createClient(options: ClientOptions): Client {
     },
     async delete(key) {
       const answer = await ask({ method: 'DELETE', path: pathOf(key) });
-      if (await isMissing(answer)) return false;
+      if (await isMissing(answer, 'tensor_unknown')) return false;
       if (answer.status !== 204) throw await refusal(answer);
       answer.close();
       return true;
@@ -197,6 +171,7 @@ export function createClient(options: ClientOptions): Client {
         data: tensorBytes(file, layout, info),
       }));
     },
+    kv: clientKv(ask, crypto),
   };
   return client;
 
@@ -212,7 +187,7 @@ export function createClient(options: ClientOptions): Client {
       answer.close();
       return 'unchanged';
     }
-    if (await isMissing(answer)) return undefined;
+    if (await isMissing(answer, 'tensor_unknown')) return undefined;
     if (answer.status !== 200) throw await refusal(answer);
     const held = heldOf(answer);
     const digest = digestOf(answer);
@@ -226,12 +201,6 @@ function pathOf(key: string): string {
   const parsed = keySchema.safeParse(key);
   if (parsed.success) return `/v1/tensors/${parsed.data}`;
   throw new RangeError(`The key ${JSON.stringify(key)} is malformed: ${parsed.error.issues[0]?.message}.`);
-}
-
-function withQuery(path: string, query: Readonly<Record<string, string | number | undefined>>): string {
-  const given = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) if (value !== undefined) given.set(name, String(value));
-  return given.size === 0 ? path : `${path}?${given}`;
 }
 
 // ---- what an answer holds
@@ -262,70 +231,4 @@ async function checkedBytes(answer: Answer, length: number | undefined, digest: 
   const bytes = await collect(answer.stream, length);
   if (crypto.equal(await crypto.sha256(bytes), digest)) return bytes;
   throw new TransferError('damaged', `The bytes of the answer to ${answer.asked} do not match its content-digest.`);
-}
-
-/** All bytes, without a second copy where their number is known. */
-async function collect(stream: ReadableStream<Uint8Array>, length: number | undefined): Promise<Uint8Array> {
-  if (length === undefined) {
-    const parts: Uint8Array[] = [];
-    for await (const part of pieces(stream)) parts.push(part);
-    return joinParts(parts);
-  }
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for await (const part of pieces(stream)) {
-    bytes.set(part, at); // fits, as `stream` fails at the first byte too many
-    at += part.length;
-  }
-  return bytes;
-}
-
-async function readJson<S extends z.ZodType>(answer: Answer, schema: S): Promise<z.infer<S>> {
-  if (answer.status < 200 || answer.status > 299) throw await refusal(answer);
-  const parsed = schema.safeParse(jsonOf(await readText(answer, JSON_BYTES_MAX)));
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const fault = `${issue?.path.join('.') || 'the whole'}: ${issue?.message}`;
-  const advice = `Is ${answer.origin} a Blatam of this version?`;
-  throw new TransferError('unreadable', `The answer to ${answer.asked} has another shape (${fault}). ${advice}`);
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-// ---- refusals
-
-async function refusal(answer: Answer): Promise<BlatamError> {
-  const { asked, status, headers } = answer;
-  const text = await readText(answer, PROBLEM_BYTES_MAX).catch(() => '');
-  const parsed = jsonOf(text);
-  const document = z.record(z.string(), z.unknown()).catch({}).parse(parsed);
-  const said = (name: string) => (typeof document[name] === 'string' ? document[name] : undefined);
-  return new BlatamError(asked, {
-    status,
-    code: said('code') ?? `http_${status}`,
-    detail: said('detail') ?? said('title') ?? undocumented(text, headers),
-    requestId: said('requestId') ?? headers.get('x-request-id') ?? undefined,
-    document,
-  });
-}
-
-function undocumented(text: string, headers: Headers): string {
-  const location = headers.get('location');
-  if (location !== null) return `It points to ${location}. Use the url that answers itself.`;
-  const shown = text.trim().slice(0, TEXT_SHOWN);
-  return shown === '' ? 'The answer says no more.' : shown;
-}
-
-/** That there is no such tensor, as against no such route, or a server that is none of ours. */
-async function isMissing(answer: Answer): Promise<boolean> {
-  if (answer.status !== 404) return false;
-  const error = await refusal(answer);
-  if (error.code === 'tensor_unknown') return true;
-  throw error;
 }

@@ -1,0 +1,203 @@
+// The client's calls for the KV of token sequences: typed arrays in and out, or safetensors bodies as they are. Pure.
+//
+// What was stored is found by its model, salt and tokens, from the first token on. `load` answers the longest held beginning,
+// `undefined` where nothing is held. `attention` needs all of its tokens held: else it throws the `BlatamError` kv_unknown,
+// whose `document.matchedTokens` says how many are. Tokens go ahead of K and V, so that the server keeps nothing twice.
+// A loaded body has no digest, as it is decoded on its way; its stream fails where it is not as long as its header says.
+
+import type { Crypto } from '../core/contract/crypto.ts';
+import {
+  type KvDtype,
+  type KvShape,
+  type KvStoreAnswer,
+  kvLoadSchema,
+  kvStoreAnswerSchema,
+  readAttentionBody,
+  readStoreBody,
+} from '../core/contract/kv.ts';
+import { SAFETENSORS } from '../core/contract/messages.ts';
+import type { Layout, TensorData } from '../core/contract/tensors.ts';
+import { collect, isMissing, readJson, refusal, withQuery } from './client-answers.ts';
+import { bytesOf, fileOf, holds, numbersOf, openTensors } from './client-tensors.ts';
+import type { Answer, Ask, StreamBody } from './client-wire.ts';
+
+export interface KvOwner {
+  readonly model: string;
+  /** Tenants that name the same salt share what they store; without one, a tenant has its own. */
+  readonly salt?: string | undefined;
+}
+
+export interface KvStoreOptions extends KvOwner {
+  /** Default `raw`: bit for bit. */
+  readonly codecK?: string | undefined;
+  readonly codecV?: string | undefined;
+}
+
+/** Sixteen-bit numbers are given as their bits. */
+export type KvNumbers<D extends KvDtype> = D extends 'F32' ? Float32Array : Uint16Array;
+
+export interface KvValues<D extends KvDtype> {
+  readonly shape: KvShape;
+  readonly dtype: D;
+  /** [layers, kvHeads, tokens, dim] */
+  readonly k: KvNumbers<D>;
+  readonly v: KvNumbers<D>;
+}
+
+/** K and V may be those of the last tokens alone, from a multiple of 64 on, where the tokens before them are held. */
+export interface KvSequence<D extends KvDtype> extends KvStoreOptions, KvValues<D> {
+  readonly tokens: Int32Array;
+}
+
+export interface KvLoadOptions<D extends KvDtype = KvDtype> extends KvOwner {
+  readonly tokens: Int32Array;
+  /** Default F16. */
+  readonly dtype?: D | undefined;
+}
+
+export interface KvLoaded<D extends KvDtype> extends KvValues<D> {
+  readonly matchedTokens: number;
+}
+
+/** A safetensors file with `k` and `v`; read its stream once. */
+export interface KvFetched {
+  readonly matchedTokens: number;
+  readonly shape: KvShape;
+  readonly dtype: KvDtype;
+  /** Of the whole file, in bytes. */
+  readonly length: number;
+  readonly stream: ReadableStream<Uint8Array>;
+}
+
+export interface KvQuestion extends KvOwner {
+  readonly tokens: Int32Array;
+  readonly layer: number;
+  /** [heads, queries, dim]: of the last tokens, one for each. */
+  readonly q: Float32Array;
+  readonly heads: number;
+  readonly dim: number;
+  /** Default 1 / sqrt(dim). */
+  readonly scale?: number | undefined;
+  /** Default true. */
+  readonly causal?: boolean | undefined;
+  /** How many of the latest tokens a query sees, itself counted; default all. */
+  readonly window?: number | undefined;
+}
+
+export interface KvAttended {
+  /** [heads, queries, dim] */
+  readonly o: Float32Array;
+  /** The log-sum-exp of each query's scores: [heads, queries]. */
+  readonly lse: Float32Array;
+}
+
+export interface ClientKv {
+  store<D extends KvDtype>(sequence: KvSequence<D>): Promise<KvStoreAnswer>;
+  /** A safetensors file with `tokens`, `k` and `v`, as it is. */
+  storeBody(body: Uint8Array | StreamBody, options: KvStoreOptions): Promise<KvStoreAnswer>;
+  /** Undefined where nothing is held. Views into one array, which any of them keeps alive. */
+  load<D extends KvDtype = 'F16'>(options: KvLoadOptions<D>): Promise<KvLoaded<D> | undefined>;
+  /** The same as it comes, for those who do not want it in memory. */
+  loadBody(options: KvLoadOptions): Promise<KvFetched | undefined>;
+  attention(question: KvQuestion): Promise<KvAttended>;
+}
+
+export function clientKv(ask: (ask: Ask) => Promise<Answer>, crypto: Crypto): ClientKv {
+  const kv: ClientKv = {
+    async store(sequence) {
+      return kv.storeBody(storeFile(sequence), sequence);
+    },
+    async storeBody(body, { model, salt, codecK, codecV }) {
+      const path = withQuery('/v1/kv/store', { model, salt, codecK, codecV });
+      return readJson(await post(path, SAFETENSORS, body), kvStoreAnswerSchema);
+    },
+    async load<D extends KvDtype = 'F16'>(options: KvLoadOptions<D>) {
+      const found = await openKv(options);
+      if (!found) return undefined;
+      const { layout, stream, meaning } = found;
+      const { shape, dtype, matchedTokens } = meaning;
+      const file = await collect(stream, layout.totalBytes);
+      const numbers = (name: string) => numbersOf(dtype, file, layout, name) as KvNumbers<D>; // the dtype asked for
+      return { shape, dtype: dtype as D, k: numbers('k'), v: numbers('v'), matchedTokens };
+    },
+    async loadBody(options) {
+      const found = await openKv(options);
+      return found && { ...found.meaning, length: found.layout.totalBytes, stream: found.stream };
+    },
+    async attention(question) {
+      const { model, salt, layer, scale, causal, window, heads, dim, q } = question;
+      const path = withQuery('/v1/kv/attention', { model, salt, layer, scale, causal, window });
+      const answer = await post(path, SAFETENSORS, questionFile(question));
+      if (answer.status !== 200) throw await refusal(answer);
+      const rows = [heads, q.length / heads / dim];
+      const isAsked = (layout: Layout) =>
+        holds(layout, { o: ['F32', [...rows, dim]], lse: ['F32', rows] }) || undefined;
+      const { layout, stream } = await openTensors(answer, isAsked);
+      const file = await collect(stream, layout.totalBytes);
+      const numbers = (name: string) => numbersOf('F32', file, layout, name) as Float32Array;
+      return { o: numbers('o'), lse: numbers('lse') };
+    },
+  };
+  return kv;
+
+  async function post(path: string, type: string, body: Uint8Array | StreamBody): Promise<Answer> {
+    const digest = body instanceof Uint8Array ? await crypto.sha256(body) : body.digest;
+    return ask({ method: 'POST', path, body, digest, headers: { 'content-type': type } });
+  }
+
+  async function openKv({ model, salt, tokens, dtype }: KvLoadOptions) {
+    const parsed = kvLoadSchema.safeParse({ model, salt, tokens: [...tokens], dtype });
+    if (!parsed.success) {
+      const [issue] = parsed.error.issues;
+      throw new RangeError(`The ${issue?.path.join('.')} to load: ${issue?.message}.`);
+    }
+    const body = new TextEncoder().encode(JSON.stringify(parsed.data));
+    const answer = await post('/v1/kv/load', 'application/json', body);
+    if (await isMissing(answer, 'kv_unknown')) return undefined;
+    if (answer.status !== 200) throw await refusal(answer);
+    return openTensors(answer, (layout) => readLoaded(layout, parsed.data.dtype));
+  }
+}
+
+// ---- what is sent
+
+function storeFile<D extends KvDtype>({ shape, dtype, tokens, k, v }: KvSequence<D>): Uint8Array {
+  const { layers, kvHeads, dim } = shape;
+  const held = k.length / (layers * kvHeads * dim);
+  if (!Number.isInteger(held))
+    throw new RangeError(`k has ${k.length} numbers; they must be layers × kvHeads × tokens × dim.`);
+  const file = (name: string, data: Uint8Array): TensorData => ({
+    ...{ name, dtype, data },
+    shape: [layers, kvHeads, held, dim],
+  });
+  return fileOf([tokensOf(tokens), file('k', bytesOf(k)), file('v', bytesOf(v))], readStoreBody);
+}
+
+function questionFile({ tokens, q, heads, dim }: KvQuestion): Uint8Array {
+  const queries = q.length / heads / dim;
+  if (!Number.isInteger(queries))
+    throw new RangeError(`q has ${q.length} numbers; they must be heads × queries × dim.`);
+  const queried: TensorData = { name: 'q', dtype: 'F32', shape: [heads, queries, dim], data: bytesOf(q) };
+  return fileOf([tokensOf(tokens), queried], readAttentionBody);
+}
+
+const tokensOf = (tokens: Int32Array): TensorData => ({
+  ...{ name: 'tokens', dtype: 'I32', shape: [tokens.length] },
+  data: bytesOf(tokens),
+});
+
+// ---- what comes
+
+interface Loaded {
+  readonly matchedTokens: number;
+  readonly shape: KvShape;
+  readonly dtype: KvDtype;
+}
+
+/** What a layout says, where it is that of loaded KV. */
+function readLoaded(layout: Layout, dtype: KvDtype): Loaded | undefined {
+  const [layers = 0, kvHeads = 0, matchedTokens = 0, dim = 0] = layout.tensors[0]?.shape ?? [];
+  const shape = [layers, kvHeads, matchedTokens, dim];
+  if (!holds(layout, { k: [dtype, shape], v: [dtype, shape] })) return undefined;
+  return { matchedTokens, shape: { layers, kvHeads, dim }, dtype };
+}
