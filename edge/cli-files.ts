@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { type FileHandle, link, open, rename, rm, stat } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import { Problem, problem } from '../core/contract/problems.ts';
-import { headerLength, type Layout, parseHeader, parseTensors } from '../core/contract/tensors.ts';
+import { headerLength, type Layout, parseHeader, parseTensors, type TensorInfo } from '../core/contract/tensors.ts';
 import { size } from './cli-words.ts';
 import { type Fetched, TransferError } from './client.ts';
 
@@ -38,6 +38,9 @@ export const faultCode = (thrown: unknown): string | undefined =>
 
 export interface TensorFile {
   readonly length: number;
+  readonly layout: Layout;
+  /** The bytes of one of its tensors. */
+  read(tensor: TensorInfo): Promise<Uint8Array>;
   digest(passing: Passing): Promise<Uint8Array>;
   stream(passing: Passing): ReadableStream<Uint8Array>;
   close(): Promise<void>;
@@ -51,15 +54,15 @@ export async function openTensorFile(path: string): Promise<TensorFile> {
   try {
     const found = await handle.stat();
     if (!found.isFile()) throw new Failure(`${path} is no regular file. Name one, or - for stdin.`);
-    await assertTensors(path, () => readLayout(handle, found.size));
-    return tensorFile(path, handle, found.size);
+    const layout = await tensorsOf(path, () => readLayout(handle, found.size));
+    return tensorFile(path, handle, found.size, layout);
   } catch (thrown) {
     await handle.close();
     throw thrown;
   }
 }
 
-function tensorFile(path: string, handle: FileHandle, length: number): TensorFile {
+function tensorFile(path: string, handle: FileHandle, length: number, layout: Layout): TensorFile {
   async function* pieces(pieceBytes: number, passing: Passing): AsyncGenerator<Uint8Array, void, undefined> {
     for (let at = 0; at < length; ) {
       const piece = await readAt(handle, at, Math.min(pieceBytes, length - at));
@@ -71,6 +74,8 @@ function tensorFile(path: string, handle: FileHandle, length: number): TensorFil
   }
   return {
     length,
+    layout,
+    read: ({ begin, end }) => readAt(handle, layout.headerBytes + begin, end - begin),
     async digest(passing) {
       const hash = createHash('sha256');
       for await (const piece of pieces(HASH_PIECE_BYTES, passing)) hash.update(piece);
@@ -94,16 +99,16 @@ async function readAt(handle: FileHandle, position: number, length: number): Pro
   return buffer.subarray(0, bytesRead);
 }
 
-async function assertTensors(name: string, layout: () => Layout | Promise<Layout>): Promise<void> {
+async function tensorsOf(name: string, layout: () => Layout | Promise<Layout>): Promise<Layout> {
   try {
-    await layout();
+    return await layout();
   } catch (cause) {
     if (!(cause instanceof Problem)) throw cause;
     throw new Failure(`${name} is no whole safetensors file. ${cause.message}`, 1, { cause });
   }
 }
 
-export async function readTensorsOf(stdin: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+export async function readTensorsOf(stdin: AsyncIterable<Uint8Array>): Promise<{ bytes: Uint8Array; layout: Layout }> {
   const parts: Uint8Array[] = [];
   let length = 0;
   for await (const part of stdin) {
@@ -113,11 +118,13 @@ export async function readTensorsOf(stdin: AsyncIterable<Uint8Array>): Promise<U
     parts.push(part);
   }
   const bytes = Buffer.concat(parts);
-  await assertTensors('stdin', () => parseTensors(bytes));
-  return bytes;
+  return { bytes, layout: await tensorsOf('stdin', () => parseTensors(bytes)) };
 }
 
 // ---- to receive
+
+/** A digest where the server knows one; else the stream itself fails where it is not whole. */
+export type Received = Pick<Fetched, 'stream'> & { readonly digest?: Uint8Array };
 
 /** That `path` may be written; asked before anything is fetched, and seen to again when it is. */
 export async function assertFree(path: string, force: boolean): Promise<void> {
@@ -133,7 +140,7 @@ export async function assertFree(path: string, force: boolean): Promise<void> {
 const exists = (path: string): Failure =>
   new Failure(`${path} exists. Use --force to replace it, or name another file.`);
 
-export async function receiveFile(fetched: Fetched, path: string, force: boolean, passing: Passing): Promise<number> {
+export async function receiveFile(fetched: Received, path: string, force: boolean, passing: Passing): Promise<number> {
   const partial = `${path}.${randomBytes(6).toString('hex')}.part`;
   const handle = await open(partial, 'wx').catch(async (cause) => {
     await fetched.stream.cancel();
@@ -165,7 +172,7 @@ async function place(partial: string, path: string, force: boolean): Promise<voi
 }
 
 export const receiveStream = (
-  fetched: Fetched,
+  fetched: Received,
   out: Writable,
   signal: AbortSignal,
   passing: Passing,
@@ -176,8 +183,8 @@ export async function writeTo(out: Writable, data: Uint8Array | string, signal: 
   if (!out.write(data)) await once(out, 'drain', { signal });
 }
 
-/** Every byte to `write`, and an error at the end if they were not those of the digest. */
-async function checked(fetched: Fetched, passing: Passing, write: (piece: Uint8Array) => Promise<void>) {
+/** Every byte to `write`, and an error at the end if there is a digest and they were not its. */
+async function checked(fetched: Received, passing: Passing, write: (piece: Uint8Array) => Promise<void>) {
   const hash = createHash('sha256');
   let received = 0;
   for await (const piece of fetched.stream) {
@@ -186,6 +193,6 @@ async function checked(fetched: Fetched, passing: Passing, write: (piece: Uint8A
     received += piece.length;
     passing(piece.length);
   }
-  if (hash.digest().equals(fetched.digest)) return received;
+  if (!fetched.digest || hash.digest().equals(fetched.digest)) return received;
   throw new TransferError('damaged', `The ${size(received)} that came do not match their digest.`);
 }

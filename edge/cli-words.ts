@@ -1,9 +1,9 @@
 // What the command line says: sizes, columns, answers in a line. Pure. Nothing that came over the wire reaches a terminal
 // with its control characters.
 
-import type { Adapter, PutAnswer, Stats, TensorEntry } from './client.ts';
+import type { Adapter, KvBlock, KvStoreAnswer, PutAnswer, Stats, TensorEntry } from './client.ts';
 
-export const HELP = `npx blatam: tensors by name on a Blatam server
+export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam server
 
   blatam put KEY FILE    store a safetensors file; FILE - is stdin, up to 256 MiB
       --ttl S            forget it after S seconds
@@ -14,6 +14,17 @@ export const HELP = `npx blatam: tensors by name on a Blatam server
       --force            replace FILE if it exists
   blatam ls [PREFIX]     what is held
   blatam rm KEY          forget it
+  blatam kv store FILE   store the KV of a token sequence: tokens, k and v of a safetensors file; FILE - is stdin
+      --model M          the model that it is of
+      --salt S           share it with who names the same salt; without, your tenant has its own
+      --codec-k C        how K is kept, raw (default, bit for bit) or one of docs/http.md
+      --codec-v C        how V is kept
+  blatam kv load TOKENS  fetch the KV of the longest held beginning; TOKENS is 1,2,3 or a file: safetensors, or text
+      --model M          the model that it is of
+      --salt S           the salt that it was stored with
+      --dtype D          F32, F16 (default) or BF16
+      --out FILE         where to; - is stdout
+      --force            replace FILE if it exists
   blatam stats           hits, misses and sizes
   blatam adapters        the adapters and their memory
 
@@ -22,7 +33,7 @@ export const HELP = `npx blatam: tensors by name on a Blatam server
   --json                 answers as JSON; ls: an object a line
   --help, --version
 
-Exit: 0 done, 1 refused or failed, 2 used wrongly, 4 no such tensor.
+Exit: 0 done, 1 refused or failed, 2 used wrongly, 4 not held.
 `;
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
@@ -69,6 +80,35 @@ export function putLine(key: string, answer: PutAnswer & { created: boolean }): 
   return plain(
     [`stored ${key}: ${size(bytes)} in ${counted(tensors, 'tensor')}`, kept, ...notes.filter((n) => n)].join(', '),
   );
+}
+
+/** `given` tokens of K and V, `tokenBytes` each, and what is kept of them. */
+export function kvStoreLine(model: string, given: number, tokenBytes: number, answer: KvStoreAnswer): string {
+  const { storedTokens, deduplicatedTokens, blocks } = answer;
+  const whole = storedTokens * tokenBytes;
+  const kept = blocks.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
+  const share = whole > 0 ? ` (${percent(kept / whole)})` : '';
+  const rest = given - storedTokens;
+  const isFull = rest < (blocks[0]?.tokens ?? Number.POSITIVE_INFINITY);
+  const restLine = storedTokens === 0 ? 'they fill no block' : `the last ${rest} fill no block`;
+  const notes = [
+    deduplicatedTokens > 0 ? `${deduplicatedTokens} of them held before` : undefined,
+    rest > 0 && isFull ? restLine : undefined,
+    rest > 0 && !isFull ? 'there was no room for the rest' : undefined,
+  ];
+  const told = `stored ${storedTokens} of ${counted(given, 'token')} for ${model}: ${size(whole)} of K and V`;
+  const how = `kept as ${size(kept)}${share} in ${counted(blocks.length, 'block')}${codecsOf(blocks)}`;
+  return plain([told, how, ...notes.filter((n) => n)].join(', '));
+}
+
+/** How many blocks are kept how. */
+function codecsOf(blocks: readonly KvBlock[]): string {
+  const counts = new Map<string, number>();
+  for (const { codecK, codecV } of blocks) {
+    const name = codecK === codecV ? codecK : `${codecK}/${codecV}`;
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return counts.size === 0 ? '' : ` (${[...counts].map(([name, count]) => `${count} ${name}`).join(', ')})`;
 }
 
 /** A page of `ls`. */

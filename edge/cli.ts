@@ -1,67 +1,28 @@
 #!/usr/bin/env node
-// The command line: `blatam put | get | ls | rm | stats | adapters`, over the client.
+// The command line: `blatam put | get | ls | rm | stats | adapters | kv store | kv load`, over the client.
 //
 // Answers go to stdout, everything else to stderr; an error is one line that says what was tried, what was found and what
-// to do. Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 4 no such tensor. `main` takes all of its surroundings
+// to do. Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 4 not held. `main` takes all of its surroundings
 // and never throws; only what stands below it at the end touches the process. An interrupt ends what is under way, removes
 // the file that was half received, and then ends the process as the interrupt would have.
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Writable } from 'node:stream';
-import { parseArgs } from 'node:util';
 import { keySchema, putQuerySchema } from '../core/contract/messages.ts';
+import { type Call, type Command, EXIT, type Io, json, type Options, parse, progress, usage } from './cli-call.ts';
 import {
   assertFree,
   Failure,
   faultCode,
   openTensorFile,
-  type Passing,
   readTensorsOf,
   receiveFile,
   receiveStream,
   writeTo,
 } from './cli-files.ts';
+import { kvLoad, kvStore } from './cli-kv.ts';
 import { adapterRows, entryRows, HELP, plain, putLine, size, statsRows } from './cli-words.ts';
 import { BlatamError, type Client, createClient, type PutOptions, type TensorEntry, TransferError } from './client.ts';
-
-export interface Io {
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly stdin: AsyncIterable<Uint8Array>;
-  readonly stdout: Writable;
-  readonly stderr: { write(text: string): unknown; readonly isTTY?: boolean };
-  /** Ends what is under way. */
-  readonly signal: AbortSignal;
-}
-
-const OPTIONS = {
-  ttl: { type: 'string' },
-  priority: { type: 'string' },
-  durability: { type: 'string' },
-  codec: { type: 'string' },
-  force: { type: 'boolean' },
-  json: { type: 'boolean' },
-  url: { type: 'string' },
-  'key-file': { type: 'string' },
-  help: { type: 'boolean', short: 'h' },
-  version: { type: 'boolean' },
-} as const;
-
-type Options = ReturnType<typeof parse>['values'];
-
-interface Call {
-  readonly connect: () => Promise<Client>;
-  readonly words: readonly string[];
-  readonly options: Options;
-  readonly io: Io;
-}
-
-interface Command {
-  readonly words: readonly string[];
-  readonly wordsMin: number;
-  readonly options: readonly string[];
-  readonly run: (call: Call) => Promise<void>;
-}
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   put: { words: ['KEY', 'FILE'], wordsMin: 2, options: ['ttl', 'priority', 'durability', 'codec'], run: put },
@@ -70,16 +31,18 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   rm: { words: ['KEY'], wordsMin: 1, options: [], run: rm },
   stats: { words: [], wordsMin: 0, options: [], run: stats },
   adapters: { words: [], wordsMin: 0, options: [], run: adapters },
+  'kv store': {
+    ...{ words: ['FILE'], wordsMin: 1, run: kvStore },
+    ...{ options: ['model', 'salt', 'codec-k', 'codec-v'], needs: ['model'] },
+  },
+  'kv load': {
+    ...{ words: ['TOKENS'], wordsMin: 1, run: kvLoad },
+    ...{ options: ['model', 'salt', 'dtype', 'out', 'force'], needs: ['model', 'out'] },
+  },
 };
 const EVERYWHERE = ['url', 'key-file', 'json'];
 const URL_DEFAULT = 'http://127.0.0.1:8000';
 const ROWS_AT_ONCE = 1000;
-const PROGRESS_BYTES_MIN = 8 * 1024 * 1024;
-const PROGRESS_EVERY_MS = 100;
-
-const EXIT = { done: 0, failed: 1, usage: 2, missing: 4 } as const;
-
-const usage = (message: string): Failure => new Failure(`${message} See npx blatam --help.`, EXIT.usage);
 
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   let tried = '';
@@ -88,8 +51,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     const { values: options, positionals } = parse(argv);
     if (options.help) return say(io, HELP);
     if (options.version) return say(io, `${await version()}\n`);
-    const [name, ...words] = positionals;
-    const command = commandOf(name, words, options);
+    const { name, command, words } = commandOf(positionals, options);
     tried = [name, words[0]].filter((word) => word).join(' ');
     keyFile = keyFileOf(options, io);
     await command.run({ connect: () => connect(keyFile, options, io), words, options, io });
@@ -113,26 +75,28 @@ async function version(): Promise<string> {
 
 // ---- what is asked
 
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
-  } catch (thrown) {
-    if (!faultCode(thrown)?.startsWith('ERR_PARSE_ARGS')) throw thrown;
-    throw usage(`${(thrown as Error).message.split('. ')[0]?.replace(/\.$/, '')}.`);
-  }
+function commandOf(positionals: readonly string[], options: Options) {
+  const names = Object.keys(COMMANDS);
+  const [first, second] = positionals;
+  if (first === undefined) throw usage(`Name a command: ${names.join(', ')}.`);
+  const group = names.filter((each) => each.startsWith(`${first} `)).map((each) => each.slice(first.length + 1));
+  if (group.length > 0 && second === undefined) throw usage(`${first} needs ${group.join(' or ')}.`);
+  const name = group.length > 0 ? `${first} ${second}` : first;
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) throw usage(`There is no command ${name}; there are ${names.join(', ')}.`);
+  const words = positionals.slice(group.length > 0 ? 2 : 1);
+  assertFits(name, command, words, options);
+  return { name, command, words };
 }
 
-function commandOf(name: string | undefined, words: readonly string[], options: Options): Command {
-  const names = Object.keys(COMMANDS).join(', ');
-  if (name === undefined) throw usage(`Name a command: ${names}.`);
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) throw usage(`There is no command ${name}; there are ${names}.`);
+function assertFits(name: string, command: Command, words: readonly string[], options: Options): void {
   if (words.length < command.wordsMin) throw usage(`${name} needs ${command.words.slice(words.length).join(' and ')}.`);
   if (words.length > command.words.length)
     throw usage(`${name} takes nothing ${command.words.length > 0 ? `after ${command.words.at(-1)}` : 'more'}.`);
   for (const option of Object.keys(options))
     if (![...EVERYWHERE, ...command.options].includes(option)) throw usage(`${name} takes no --${option}.`);
-  return command;
+  for (const needed of command.needs ?? [])
+    if (!Object.hasOwn(options, needed)) throw usage(`${name} needs --${needed}.`);
 }
 
 const keyFileOf = (options: Options, { env }: Io): string =>
@@ -188,7 +152,7 @@ async function put({ connect, words, options, io }: Call): Promise<void> {
   const client = await connect();
   const answer =
     path === '-'
-      ? await client.put(key, await readTensorsOf(io.stdin), putOptions)
+      ? await client.put(key, (await readTensorsOf(io.stdin)).bytes, putOptions)
       : await putFile(client, key, path, putOptions, io);
   io.stdout.write(options.json ? json(answer) : `${putLine(key, answer)}\n`);
 }
@@ -266,31 +230,6 @@ async function adapters({ connect, options, io }: Call): Promise<void> {
 
 const missing = (key: string): Failure =>
   new Failure(`there is no tensor ${key}. See what is held: npx blatam ls`, EXIT.missing);
-
-const json = (value: unknown): string => `${JSON.stringify(value)}\n`;
-
-/** Runs `work`, with a line on a terminal while many bytes pass. */
-async function progress<T>(
-  { stderr, signal }: Io,
-  label: string,
-  total: number,
-  work: (passing: Passing) => Promise<T>,
-): Promise<T> {
-  if (!stderr.isTTY || total < PROGRESS_BYTES_MIN) return work(() => signal.throwIfAborted());
-  let passed = 0;
-  let shownAt = Number.NEGATIVE_INFINITY;
-  try {
-    return await work((bytes) => {
-      signal.throwIfAborted();
-      passed += bytes;
-      if (performance.now() - shownAt < PROGRESS_EVERY_MS) return;
-      shownAt = performance.now();
-      stderr.write(`\r\x1b[K${label} ${Math.floor((100 * passed) / total)} % of ${size(total)}`);
-    });
-  } finally {
-    stderr.write('\r\x1b[K');
-  }
-}
 
 // ---- what went wrong
 

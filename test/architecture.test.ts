@@ -42,7 +42,9 @@ const EVERYWHERE = ['edge', 'core/contract', 'shaders'];
 const MADE_FOR: Readonly<Record<string, string>> = {
   'edge/node.ts': 'node',
   'edge/cli.ts': 'node',
+  'edge/cli-call.ts': 'node',
   'edge/cli-files.ts': 'node',
+  'edge/cli-kv.ts': 'node',
   'edge/bun.ts': 'bun',
   'edge/workers.ts': 'cloudflare',
   'core/contract/crypto-node.ts': 'node',

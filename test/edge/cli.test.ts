@@ -16,7 +16,7 @@ import { fileURLToPath } from 'node:url';
 import { problem } from '../../core/contract/problems.ts';
 import { joinParts, tensorParts } from '../../core/contract/tensors.ts';
 import { main } from '../../edge/cli.ts';
-import { columns, putLine, size } from '../../edge/cli-words.ts';
+import { columns, kvStoreLine, putLine, size } from '../../edge/cli-words.ts';
 import { bodyHeaders, openTensorServer, refuse, type TensorServer } from './tensor-server.ts';
 
 const CLI = fileURLToPath(new URL('../../edge/cli.ts', import.meta.url));
@@ -335,6 +335,100 @@ describe('ls, rm, stats, adapters', () => {
   });
 });
 
+describe('kv load', () => {
+  const numbers = [1, 2, -3];
+  const loaded = joinParts(
+    tensorParts(
+      ['k', 'v'].map((name) => ({ name, dtype: 'F16', shape: [1, 1, 2, 64], data: new Uint8Array(256).fill(7) })),
+    ),
+  );
+  let asked: Record<string, unknown>[];
+  beforeEach(() => {
+    asked = [];
+    server.override = async (request, answer) => {
+      asked.push(JSON.parse(Buffer.concat(await request.toArray()).toString()));
+      answer.writeHead(200, { 'content-length': String(loaded.length) }).end(loaded);
+      return true;
+    };
+  });
+
+  test('takes tokens as a list, as a text, or from a safetensors file', async () => {
+    const tokens = new Uint8Array(Int32Array.from(numbers).buffer);
+    const inside = joinParts(tensorParts([{ name: 'tokens', dtype: 'I32', shape: [3], data: tokens }]));
+    await writeFile(join(folder, 'text'), ' 1 2\n-3\n');
+    await writeFile(join(folder, 'json'), '[1, 2, -3]');
+    await writeFile(join(folder, 'inside'), inside);
+    for (const word of ['1,2,-3', 'text', 'json', 'inside']) {
+      const { code, out, err } = await run('kv', 'load', word, '--model', 'm', '--out', 'kv', '--force');
+      assert.deepEqual([err, code], ['', 0], word);
+      assert.match(out, /^loaded 2 of 3 tokens for m: \S+ B of F16 into kv\n$/);
+    }
+    const wanted = { model: 'm', tokens: numbers, dtype: 'F16' };
+    assert.deepEqual(asked, [wanted, wanted, wanted, wanted]);
+    assert.deepEqual(new Uint8Array(await readFile(join(folder, 'kv'))), loaded);
+  });
+
+  test('sends salt and dtype, and tells in JSON what came', async () => {
+    const { out } = await run('kv', 'load', '1', '--model', 'm', '--salt', 's', '--out', 'kv', '--json');
+    assert.deepEqual(asked, [{ model: 'm', salt: 's', tokens: [1], dtype: 'F16' }]);
+    assert.deepEqual(JSON.parse(out), {
+      ...{ model: 'm', file: 'kv', bytes: loaded.length, tokens: 1, matchedTokens: 2, dtype: 'F16' },
+      shape: { layers: 1, kvHeads: 1, dim: 64 },
+    });
+  });
+
+  test('--out - writes to stdout, and nothing else does', async () => {
+    const { code, bytes, err } = await run('kv', 'load', '1', '--model', 'm', '--out', '-');
+    assert.deepEqual([new Uint8Array(bytes), err, code], [loaded, '', 0]);
+  });
+
+  test('says what holds no tokens, before it asks', async () => {
+    await writeFile(join(folder, 'words'), '1 two 3');
+    await writeFile(join(folder, 'large'), '4294967296');
+    for (const [word, message] of [
+      ['none', /kv load none: there is no file none, and it is no list of tokens as 1,2,3\./],
+      ['data', /data is no regular file/],
+      ['words', /words holds "two"; tokens are whole numbers of 32 bits/],
+      ['large', /large holds "4294967296"; tokens/],
+      ['x.bin', /x\.bin holds no tensor tokens, I32 \[n\]/],
+    ] as const)
+      assertFails(await run('kv', 'load', word, '--model', 'm', '--out', 'kv'), 1, message);
+    await writeFile(join(folder, 'mine'), 'mine');
+    assertFails(await run('kv', 'load', '1', '--model', 'm', '--out', 'mine'), 1, /mine exists\. Use --force/);
+    assert.equal(asked.length, 0);
+  });
+
+  test('leaves no file behind where the answer is cut', async () => {
+    server.override = (_request, answer) => {
+      answer.writeHead(200, { 'content-length': String(loaded.length) }).write(loaded.subarray(0, -10));
+      setTimeout(() => answer.destroy(), 50);
+      return true;
+    };
+    const cut = await run('kv', 'load', '1', '--model', 'm', '--out', 'kv');
+    assertFails(cut, 1, /kv load 1: The answer to POST \S+ ended after \d+ of \d+ bytes\. Try again/);
+    assert.deepEqual(await files(), []);
+  });
+
+  test('answers 4 where nothing is held', async () => {
+    server.override = (_request, answer) => {
+      refuse(answer, problem('kv_unknown', 'Nothing is held.'));
+      return true;
+    };
+    const message =
+      /^blatam: kv load 1,2: nothing is held of these 2 tokens for m\. Store them: npx blatam kv store\n$/;
+    assertFails(await run('kv', 'load', '1,2', '--model', 'm', '--out', 'kv'), 4, message);
+  });
+});
+
+describe('kv store', () => {
+  test('says what holds no KV before it sends anything', async () => {
+    const message = /kv store x\.bin: x\.bin holds no KV of a token sequence\. .*lacks tokens and k and v/;
+    assertFails(await run('kv', 'store', 'x.bin', '--model', 'm'), 1, message);
+    assertFails(await ended(start(['kv', 'store', '-', '--model', 'm']), file), 1, /stdin holds no KV/);
+    assert.equal(server.requests.length, 0);
+  });
+});
+
 describe('who and where', () => {
   test('--key-file goes before BLATAM_KEY_FILE, that before DATA_DIR, and that before ./data', async () => {
     const wrong = join(folder, 'wrong.json');
@@ -375,7 +469,7 @@ describe('who and where', () => {
 
 describe('used wrongly', () => {
   const cases: [string[], RegExp][] = [
-    [[], /^blatam: Name a command: put, get, ls, rm, stats, adapters\. See npx blatam --help\.$/m],
+    [[], /^blatam: Name a command: put, get, ls, rm, stats, adapters, kv store, kv load\. See npx blatam --help\.$/m],
     [['copy'], /There is no command copy/],
     [['toString'], /There is no command toString/],
     [['put', 'x'], /put needs FILE/],
@@ -393,6 +487,16 @@ describe('used wrongly', () => {
     [['put', '../x', 'x.bin'], /The key is malformed/],
     [['get', 'a//b'], /The key is malformed/],
     [['stats', '--url', 'localhost:8000'], /does not begin with http/],
+    [['kv'], /kv needs store or load\./],
+    [['kv', 'drop'], /There is no command kv drop; there are put, /],
+    [['kv', 'store'], /kv store needs FILE/],
+    [['kv', 'store', 'x.bin'], /kv store needs --model\./],
+    [['kv', 'store', 'x.bin', '--model', ''], /kv store x\.bin: --model: /],
+    [['kv', 'store', 'x.bin', '--model', 'm', '--codec-k', 'x'.repeat(65)], /--codec-k: /],
+    [['kv', 'load', '1', '--model', 'm'], /kv load needs --out\./],
+    [['kv', 'load', '1', '--model', 'm', '--out', ''], /--out is empty/],
+    [['kv', 'load', '1', '--model', 'm', '--out', 'x', '--dtype', 'I8'], /--dtype: /],
+    [['kv', 'load', '1', '--model', 'm', '--out', '-', '--json'], /both go to stdout/],
   ];
   test('is answered with 2, one line and --help', async () => {
     for (const [args, message] of cases) {
@@ -475,6 +579,25 @@ describe('words', () => {
         [1],
       ),
       'a        1  x\nbb [2J  22\n',
+    );
+  });
+
+  test('kvStoreLine() says what is kept of a sequence, how, and what is not', () => {
+    const block = { hash: 'a', tokens: 64, tier: 'hot' as const, adapter: 'adapter-0', storedBytes: 512 };
+    const coded = { ...block, codecK: 'tq4', codecV: 'tcq3' };
+    const blocks = [{ ...block, codecK: 'f16', codecV: 'f16' }, coded, coded];
+    const stored = 'K and V, kept as 1.5 KiB (3.1 %) in 3 blocks (1 f16, 2 tq4/tcq3)';
+    const line = (given: number, deduplicatedTokens: number) =>
+      kvStoreLine('m', given, 256, { storedTokens: 192, deduplicatedTokens, blocks });
+    assert.equal(line(192, 0), `stored 192 of 192 tokens for m: 48.0 KiB of ${stored}`);
+    assert.equal(
+      line(200, 64),
+      `stored 192 of 200 tokens for m: 48.0 KiB of ${stored}, 64 of them held before, the last 8 fill no block`,
+    );
+    assert.match(line(256, 0), /, there was no room for the rest$/);
+    assert.equal(
+      kvStoreLine('m', 9, 256, { storedTokens: 0, deduplicatedTokens: 0, blocks: [] }),
+      'stored 0 of 9 tokens for m: 0 B of K and V, kept as 0 B in 0 blocks, they fill no block',
     );
   });
 

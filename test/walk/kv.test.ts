@@ -1,9 +1,15 @@
 // The KV of token sequences over HTTP, through edge and core, as a caller sees it: store, load and attention, and what is
-// said where something is wrong.
+// said where something is wrong; the same by the client and by the command line.
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PassThrough, Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../../core/contract/tensors.ts';
+import { main } from '../../edge/cli.ts';
+import { BlatamError, createClient } from '../../edge/client.ts';
 import { adminKey, type Blatam, call, codeOf, type KeyFile, startBlatam } from '../support/blatam.ts';
+import { folder } from '../support/folders.ts';
 import { seeded } from '../support/seeded.ts';
 
 const LAYERS = 2;
@@ -115,3 +121,92 @@ test('what is wrong is said, with what would be right', async () => {
   ];
   assert.equal(await codeOf(await cut(odd)), 'kv_malformed');
 });
+
+test('the client stores, loads and attends with typed arrays, bit for bit where it is raw', async () => {
+  const { kv } = createClient({ url: blatam.edge, ...key });
+  const of = (bytes: Uint8Array) => new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
+  const layout = { layers: LAYERS, kvHeads: HEADS, dim: DIM };
+  const stored = await kv.store({ model: 'typed', shape: layout, dtype: 'F16', tokens, k: of(k), v: of(v) });
+  assert.deepEqual([stored.storedTokens, stored.deduplicatedTokens, stored.blocks[2]?.codecK], [192, 0, 'f16']);
+
+  const back = await kv.load({ model: 'typed', tokens });
+  assert.ok(back);
+  assert.deepEqual([back.matchedTokens, back.dtype, back.shape], [192, 'F16', layout]);
+  assert.deepEqual(back.k, heldRows(of(k)));
+  assert.deepEqual(back.v, heldRows(of(v)));
+  assert.equal((await kv.load({ model: 'typed', tokens: tokens.subarray(0, 100) }))?.matchedTokens, 100);
+  assert.equal(await kv.load({ model: 'typed', salt: 'other', tokens }), undefined);
+
+  const question = { model: 'typed', layer: 0, q: new Float32Array(4 * 3 * DIM).fill(0.1), heads: 4, dim: DIM };
+  const { o, lse } = await kv.attention({ ...question, tokens: tokens.subarray(0, 192), window: 1 });
+  assert.equal(lse.length, 12);
+  // who sees one token alone answers its V: of the last token, layer 0 and head 0
+  const alone = Float32Array.from(new Float16Array(v.slice(191 * DIM * 2, 192 * DIM * 2).buffer));
+  for (const [at, value] of alone.entries()) assert.ok(Math.abs((o[2 * DIM + at] ?? 0) - value) < 1e-3);
+  await assert.rejects(
+    kv.attention({ ...question, tokens }),
+    (thrown) => thrown instanceof BlatamError && thrown.code === 'kv_unknown' && thrown.document.matchedTokens === 192,
+  );
+});
+
+test('the client stores the end of a sequence whose beginning is held', async () => {
+  const { kv } = createClient({ url: blatam.edge, ...key });
+  const from = (numbers: Float32Array, first: number, end: number) =>
+    Float32Array.from({ length: (end - first) * DIM }, (_, at) => numbers[first * DIM + at] ?? 0);
+  const numbers = Float32Array.from({ length: N * DIM }, () => random.next() - 0.5);
+  const one = { model: 'ends', shape: { layers: 1, kvHeads: 1, dim: DIM }, dtype: 'F32' } as const;
+  const end = { ...one, tokens, k: from(numbers, 64, N), v: from(numbers, 64, N) };
+  await assert.rejects(kv.store(end), { code: 'kv_unknown', message: /Store those first/ });
+  const begin = from(numbers, 0, 64);
+  await kv.store({ ...one, tokens: tokens.slice(0, 64), k: begin, v: begin });
+  const { storedTokens, deduplicatedTokens } = await kv.store(end);
+  assert.deepEqual([storedTokens, deduplicatedTokens], [192, 64]);
+  assert.deepEqual((await kv.load({ model: 'ends', tokens, dtype: 'F32' }))?.k, from(numbers, 0, 192));
+});
+
+test('the command line stores a file, and what it loads back is what the file has', async (t) => {
+  const path = (name: string) => join(directory, name);
+  const directory = folder(t);
+  writeFileSync(path('kv'), storeFile());
+  const run = async (...args: string[]) => {
+    const io = openIo();
+    assert.equal(await main(args, io), 0, io.err());
+    return io.out();
+  };
+  const stored = await run('kv', 'store', path('kv'), '--model', 'line', '--codec-k', 'tq4', '--codec-v', 'tcq3');
+  assert.match(
+    stored,
+    /^stored 192 of 200 tokens for line: 192\.0 KiB of K and V, kept as 192\.0 KiB \(100\.0 %\) in 3 blocks \(3 f16\), the last 8 fill no block\n$/,
+  );
+  assert.match(await run('kv', 'store', path('kv'), '--model', 'line'), /, 192 of them held before, /);
+  const loaded = await run('kv', 'load', path('kv'), '--model', 'line', '--out', path('back'));
+  assert.match(loaded, /^loaded 192 of 200 tokens for line: 192\.\d KiB of F16 into \S+back\n$/);
+  const file = new Uint8Array(readFileSync(path('back')));
+  const layout = parseTensors(file);
+  const [first] = layout.tensors;
+  assert.ok(first);
+  assert.deepEqual(tensorBytes(file, layout, first), bytesOf(heldRows(new Uint16Array(k.buffer))));
+});
+
+/** Of each layer and head, what fills blocks. */
+function heldRows(numbers: Uint16Array): Uint16Array {
+  const row = N * DIM;
+  return Uint16Array.from({ length: LAYERS * HEADS * 192 * DIM }, (_, at) => {
+    const [which, within] = [Math.floor(at / (192 * DIM)), at % (192 * DIM)];
+    return numbers[which * row + within] ?? 0;
+  });
+}
+
+/** The surroundings of the command line, kept in memory. */
+function openIo() {
+  const [out, err] = [new PassThrough(), [] as string[]];
+  return {
+    env: { BLATAM_URL: blatam.edge, DATA_DIR: blatam.dataDir },
+    stdin: Readable.from([]),
+    stdout: out,
+    stderr: { write: (line: string) => err.push(line) },
+    signal: new AbortController().signal,
+    out: () => String(out.read() ?? ''),
+    err: () => err.join(''),
+  };
+}
