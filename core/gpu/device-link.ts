@@ -92,7 +92,6 @@ interface Question {
 }
 
 interface Pending extends Question {
-  readonly since: number;
   resolve(): void;
   reject(reason: unknown): void;
 }
@@ -138,7 +137,7 @@ export async function startDevice(options: LinkOptions): Promise<DeviceLink> {
   };
   const watch = createWatch({
     deadlineMs: options.deadlineMs,
-    oldest: () => pending.values().next().value?.since,
+    isBusy: () => pending.size > 0,
     sendCanary() {
       canary = takeId();
       send(Op.canary, canary);
@@ -232,7 +231,7 @@ export async function startDevice(options: LinkOptions): Promise<DeviceLink> {
         inLine.delete(fail);
         id = takeId();
         if (pending.size === 0) busySince = performance.now();
-        pending.set(id, { ...question, since: performance.now(), resolve: succeed, reject: fail });
+        pending.set(id, { ...question, resolve: succeed, reject: fail });
         watch.sent();
         send(question.op, id, question.parts);
       };

@@ -1,7 +1,9 @@
-// Whether an adapter's process still works. Two things tell that it does not, each lasting for a deadline: it has requests and
-// answers none; or its GPU does not finish. For the second a canary is sent after whatever was sent since the last one, one
-// at a time: a process whose GPU hangs answers writes and frames, and never the canary. Any other proof that the GPU finished
-// something counts too, so that a long queue is no hang. While nothing is under way there is no timer.
+// Whether an adapter's process still works. While anything is asked of it, canaries are sent, one at a time, which it answers
+// when its GPU has done all that was sent before: a process whose GPU hangs answers writes and frames, and never the canary.
+// One that gives no proof for a deadline hangs. Any other proof that the GPU finished something counts too, so that a long
+// queue is no hang; and while canaries come back, neither is a request that waits in the process for its pipelines.
+// Time is counted in pulses: while this process itself stands still, nobody is overdue. While nothing is under way there is
+// no timer.
 
 const PULSE_MS_MAX = 500;
 const PULSES_PER_DEADLINE = 5;
@@ -18,24 +20,23 @@ export interface Watch {
 
 export interface WatchOptions {
   readonly deadlineMs: number;
-  /** Milliseconds. */
-  now?(): number;
-  /** When the oldest request under way was sent; undefined: there is none. */
-  oldest(): number | undefined;
+  /** Whether a request is under way. */
+  isBusy(): boolean;
   sendCanary(): void;
   /** Called once. */
   hangs(why: string): void;
 }
 
-export function createWatch(options: WatchOptions): Watch {
-  const { deadlineMs, oldest, sendCanary, hangs, now: clock = () => performance.now() } = options;
+export function createWatch({ deadlineMs, isBusy, sendCanary, hangs }: WatchOptions): Watch {
   const pulseMs = Math.min(PULSE_MS_MAX, deadlineMs / PULSES_PER_DEADLINE);
+  const patience = Math.ceil(deadlineMs / pulseMs);
   let timer: NodeJS.Timeout | undefined;
   let isNew = false;
-  let answeredAt = 0;
-  /** When the canary was sent, or the GPU last finished something since; undefined: none is under way. */
-  let canarySince: number | undefined;
   let isOver = false;
+  /** Pulses without proof since the canary was sent; undefined: none is under way. */
+  let waited: number | undefined;
+  /** Whether anything was answered since. */
+  let isMute = true;
 
   function rest(): void {
     clearInterval(timer);
@@ -47,21 +48,16 @@ export function createWatch(options: WatchOptions): Watch {
   }
 
   function pulse(): void {
-    const now = clock();
-    const since = oldest();
-    const isMute = since !== undefined && now - Math.max(since, answeredAt) >= deadlineMs;
-    const isStuck = canarySince !== undefined && now - canarySince >= deadlineMs;
-    if (isMute || isStuck) {
+    if (waited !== undefined) {
+      if (++waited <= patience) return; // the first may have come right after the proof
       stop();
       hangs(isMute ? `has not answered in ${deadlineMs} ms` : `has a GPU that finished nothing in ${deadlineMs} ms`);
-      return;
-    }
-    if (canarySince !== undefined) return;
-    if (isNew) {
+    } else if (isNew || isBusy()) {
       isNew = false;
-      canarySince = now;
+      isMute = true;
+      waited = 0;
       sendCanary();
-    } else if (since === undefined) rest();
+    } else rest();
   }
 
   return {
@@ -70,11 +66,11 @@ export function createWatch(options: WatchOptions): Watch {
       if (!isOver) timer ??= setInterval(pulse, pulseMs).unref();
     },
     answered(proof) {
-      answeredAt = clock();
-      if (proof && canarySince !== undefined) canarySince = answeredAt;
+      isMute = false;
+      if (proof && waited !== undefined) waited = 0;
     },
     sang() {
-      canarySince = undefined;
+      waited = undefined;
     },
     stop,
   };

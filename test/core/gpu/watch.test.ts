@@ -1,38 +1,32 @@
-// When a process counts as hanging: by a clock that the test turns. Real processes that hang are in device-link.test.ts and
+// When a process counts as hanging: by timers that the test turns. Real processes that hang are in device-link.test.ts and
 // pool.test.ts.
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { createWatch } from '../../../core/gpu/watch.ts';
+import { until } from '../../support/until.ts';
 
 const DEADLINE = 1000;
 
 function start(t: TestContext) {
   t.mock.timers.enable({ apis: ['setInterval'] });
-  let time = 0;
-  let oldest: number | undefined;
+  let isBusy = false;
   const seen: string[] = [];
   const watch = createWatch({
     deadlineMs: DEADLINE,
-    now: () => time,
-    oldest: () => oldest,
+    isBusy: () => isBusy,
     sendCanary: () => seen.push('canary'),
     hangs: (why) => seen.push(why),
   });
   return {
     watch,
     seen,
-    pass(ms: number): void {
-      for (const end = time + ms; time < end; ) {
-        time += 10;
-        t.mock.timers.tick(10);
-      }
-    },
+    pass: (ms: number): void => t.mock.timers.tick(ms),
     send(): void {
-      oldest ??= time;
+      isBusy = true;
       watch.sent();
     },
     answer(proof: boolean): void {
-      oldest = undefined;
+      isBusy = false;
       watch.answered(proof);
     },
   };
@@ -84,11 +78,41 @@ test('a long queue is no hang, as long as the GPU finishes something', (t) => {
   assert.deepEqual(seen, ['canary']);
 });
 
-test('requests without any answer tell of the process', (t) => {
+test('a canary without any answer tells of the process', (t) => {
+  const { seen, pass, send, answer } = start(t);
+  send();
+  answer(true);
+  send();
+  pass(2 * DEADLINE);
+  assert.deepEqual(seen, ['canary', 'has not answered in 1000 ms']);
+});
+
+test('a request that waits in the process is no hang while canaries come back, and is one when they do not', (t) => {
   const { seen, pass, send, watch } = start(t);
   send();
-  pass(DEADLINE / 2);
-  watch.sang();
-  pass(DEADLINE);
+  for (let i = 1; i <= 20; i++) {
+    pass(DEADLINE / 2);
+    assert.deepEqual(seen.splice(0), ['canary'], 'one after the other');
+    watch.sang();
+  }
+  pass(2 * DEADLINE);
   assert.deepEqual(seen, ['canary', 'has not answered in 1000 ms']);
+});
+
+test('time in which this process stood still is not held against the adapter', async () => {
+  const seen: string[] = [];
+  const watch = createWatch({
+    deadlineMs: 100,
+    isBusy: () => true,
+    sendCanary: () => seen.push('canary'),
+    hangs: (why) => seen.push(why),
+  });
+  const awake = setInterval(() => {}, 1000); // the watch keeps no process alive
+  watch.sent();
+  await until(() => seen.length > 0, 'the canary is sent');
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  watch.stop();
+  clearInterval(awake);
+  assert.deepEqual(seen, ['canary']);
 });
