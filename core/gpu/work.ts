@@ -84,7 +84,8 @@ export interface EncodedWork {
 
 type MoveRow = readonly [piece: number, from: number, at: number, offset: number, size: number];
 
-export const wholeWords = (bytes: number): number => (bytes + 3) & ~3;
+/** Also of what is far too much: no bits, which would wrap. */
+export const wholeWords = (bytes: number): number => Math.ceil(bytes / 4) * 4;
 const sum = (moves: readonly { readonly range: WorkRange }[]) => moves.reduce((all, { range }) => all + range.size, 0);
 
 /** `isShared` says whether the adapter's process sees a piece. Throws a KernelError where a bound is exceeded. */

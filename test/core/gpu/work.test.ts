@@ -140,6 +140,8 @@ test('decodeWork() says what is malformed', () => {
   says({ ...none, up: [[INLINE, 0, 0, 0, 4]] }, /bytes of an upload are missing/);
   says({ ...none, up: [[0, 0, 0, 2, 4]] }, /begins at words/);
   says({ ...none, down: [[0, 0, 0, -4, 4]] }, /whole numbers/);
+  for (const size of [2 ** 31, 2 ** 32, Number.MAX_SAFE_INTEGER])
+    says({ ...none, down: [[0, 0, 0, 0, size]] }, /bytes to download; 4194304 at most/);
   says({ ...none, dispatches: [{ kernel: 7 }] }, /names no kernel/);
   says({ ...none, dispatches: [{ ...copy, parameters: { words: '1' } }] }, /copy: words is no number/);
   says({ ...none, dispatches: [{ ...copy, constants: [] }] }, /is no object/);
