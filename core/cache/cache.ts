@@ -106,6 +106,7 @@ export function openCache(options: CacheOptions): Cache {
   const holdings = createHoldings(now);
   const moves = createMoves({ holdings, pool, pieces });
   const leaving = new Set<Promise<void>>();
+  const closing = new AbortController();
   const keys = createKeyedLock();
   const flushes = new Set<Promise<void>>();
   const count = { hot: 0, cold: 0, misses: 0, puts: 0, deletes: 0, expired: 0, lost: 0 };
@@ -316,6 +317,19 @@ export function openCache(options: CacheOptions): Cache {
     leaving.add(left);
   }
 
+  /** What was moved may have come to an adapter that was told to drain meanwhile. */
+  function clearIfDraining(except?: string): void {
+    for (const { id } of pool.report()) {
+      if (id === except || !pool.isDraining(id)) continue;
+      const left = moves
+        .clear(id, closing.signal)
+        .then(() => {})
+        .catch((error: unknown) => log(`${id} is not drained: ${String(error)}`))
+        .finally(() => leaving.delete(left));
+      leaving.add(left);
+    }
+  }
+
   function moving(tenant: string, what: Moving): Entry[] {
     if ('prefix' in what) return [...holdings.from(tenant, what.prefix, '')];
     const entry = holdings.find(tenant, what.key);
@@ -404,12 +418,20 @@ export function openCache(options: CacheOptions): Cache {
     async move(tenant, what, adapter, signal) {
       const entries = moving(tenant, what);
       pool.lease({ adapter }).release(); // says now what no entry could say better
-      return moves.move(entries, adapter, signal);
+      try {
+        return await moves.move(entries, adapter, signal);
+      } finally {
+        clearIfDraining();
+      }
     },
     async drain(adapter, signal) {
       pool.drain(adapter);
-      const done = await moves.clear(adapter, signal);
-      return { ...done, state: pool.reportOf(adapter).state };
+      try {
+        const done = await moves.clear(adapter, signal);
+        return { ...done, state: pool.reportOf(adapter).state };
+      } finally {
+        clearIfDraining(adapter);
+      }
     },
     restart,
     makeRoom: holdings.makeRoom,
@@ -428,6 +450,7 @@ export function openCache(options: CacheOptions): Cache {
     }),
     async close() {
       clearInterval(sweep);
+      closing.abort(new Error('the cache is closed'));
       await sweeping;
       await Promise.all(flushes);
       await Promise.all(leaving);

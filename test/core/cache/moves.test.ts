@@ -243,6 +243,22 @@ test('what comes to an adapter while it drains leaves it again', async (t) => {
   await engine.assertIdle();
 });
 
+test('what is moved to an adapter that is told to drain meanwhile leaves it again', async (t) => {
+  const engine = await start(t);
+  const bytes = fileOf(3 * PIECE_BYTES);
+  await onlyOn(engine, A, () => engine.put('k', bytes, { durability: 'none' }).then(() => {}));
+  const pieces = await takeAll(engine.pieces);
+  const moving = move(engine, { key: 'k' }, B);
+  await until(() => engine.pieces.waiting > 0, 'the tensor waits for a piece');
+  await engine.cache.drain(B, patience());
+  for (const piece of pieces) piece.release();
+  assert.equal((await moving).moved, 1);
+  await until(() => engine.peek('k')?.adapter === A, 'it has gone back');
+  await until(() => engine.pool.reportOf(B).state === 'drained', 'nothing is left there');
+  await assertHolds(engine, 'k', bytes);
+  await engine.assertIdle();
+});
+
 test('restart() tells what went with the process, and what is served from disk', async (t) => {
   const engine = await start(t);
   const files = { durable: fileOf(100_000), elsewhere: fileOf(1000) };
