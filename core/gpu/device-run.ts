@@ -1,7 +1,8 @@
 // Does a run (work.ts) on the device: uploads, one pass, downloads, one submit, with no await in between, so that nothing of
 // others comes between them. Everything is checked before the first byte moves; what is wrong is a KernelError, and what only
 // WebGPU finds is caught in an error scope and becomes one too: a bad run never costs the device.
-// A run begins as it comes, unless its pipelines or the staging are not there yet; later requests then pass it.
+// A run begins as it comes, unless its pipelines or the staging are not there yet; later requests then pass it. Pipelines are
+// waited for with an end.
 import type { DeviceMemory } from './device-memory.ts';
 import { INLINE } from './frames.ts';
 import { type AnyDispatch, entry, KernelError } from './kernel-choice.ts';
@@ -9,6 +10,8 @@ import type { Kernels, Plan } from './kernels.ts';
 import { hurry } from './pace.ts';
 import { PIECE_BYTES } from './pieces.ts';
 import { decodeWork, type RemoteMove, type RemoteWork, type WorkDispatch, type WorkRange, wholeWords } from './work.ts';
+
+const COMPILE_MS_MAX = 300_000;
 
 export interface RunContext {
   readonly device: GPUDevice;
@@ -34,7 +37,7 @@ export async function runWork(payload: Uint8Array, context: RunContext): Promise
   for (const { range } of work.uploads) memory.findToWrite(padded(range));
   for (const { range } of work.downloads) memory.find(padded(range));
   const planned = kernels.plan(work.dispatches.map((dispatch) => resolveRanges(dispatch, memory)));
-  const plan = 'then' in planned ? await context.beforeBegin((signal) => either(planned, signal)) : planned;
+  const plan = 'then' in planned ? await context.beforeBegin((signal) => compiled(planned, signal)) : planned;
   if (work.downloads.length === 0) return { parts: [await execute(work, plan, undefined, context)], release() {} };
 
   const staging = memory.staging.tryTake() ?? (await context.beforeBegin(memory.staging.take));
@@ -135,10 +138,17 @@ function takeDown(moves: readonly RemoteMove[], staging: GPUBuffer, shared: Uint
   });
 }
 
-/** Whichever is first: the promise, or the signal's reason. */
-function either<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+/** The plan, unless the core calls it off; a driver may also compile for ever. */
+function compiled(planned: Promise<Plan>, signal: AbortSignal): Promise<Plan> {
   return new Promise((resolve, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-    promise.then(resolve, reject);
+    const tooLong = new KernelError(`its kernels were not compiled in ${COMPILE_MS_MAX / 1000} s`);
+    const timer = setTimeout(() => reject(tooLong), COMPILE_MS_MAX);
+    const end = () => clearTimeout(timer);
+    const leave = () => {
+      end();
+      reject(signal.reason);
+    };
+    signal.addEventListener('abort', leave, { once: true });
+    planned.finally(end).then(resolve, reject);
   });
 }
