@@ -69,7 +69,7 @@ export async function run({ quick, log }: RunOptions): Promise<Report> {
   return { tables, checks, notes };
 }
 
-/** With onnxruntime first; without it, should it take the process down or never answer. */
+/** With onnxruntime first; in f32 or without it, should it take the process down or never answer. */
 async function measureOn(source: string, settings: Omit<AttentionSettings, 'peer'>) {
   let found: ReturnType<typeof candidate>;
   try {
@@ -78,13 +78,15 @@ async function measureOn(source: string, settings: Omit<AttentionSettings, 'peer
     return { missing: error instanceof Error ? error.message : String(error) };
   }
   const { environment, loader } = found;
-  const withPeer = await startOne({ ...settings, loader, peer: true }, environment);
-  const result = withPeer ?? (await startOne({ ...settings, loader, peer: false }, environment));
-  if (!result) throw new Error(`the process of ${source} ended without a word`);
-  if ('failed' in result) throw result.wrong ? new WrongAnswer(result.failed) : new Error(result.failed);
-  if ('times' in result && !withPeer)
-    return { ...result, peers: ['onnxruntime-node ended the process or never answered, and was left out'] };
-  return result;
+  for (const peer of ['f16', 'f32', undefined] as const) {
+    const result = await startOne({ ...settings, loader, ...(peer ? { peer } : {}) }, environment);
+    if (!result) continue;
+    if ('failed' in result) throw result.wrong ? new WrongAnswer(result.failed) : new Error(result.failed);
+    if ('missing' in result || peer === 'f16') return result;
+    const why = `onnxruntime by WebGPU in ${peer ? 'f16' : 'f16 and f32'} ended the process or never answered`;
+    return { ...result, peers: [...result.peers, why] };
+  }
+  throw new Error(`the process of ${source} ended without a word`);
 }
 
 function startOne(settings: AttentionSettings, environment: Readonly<Record<string, string>>) {

@@ -85,7 +85,7 @@ async function measureAll(adapter: GPUAdapter): Promise<AttentionAnswer> {
   const times: AttentionTimes[] = [];
   const peers = new Set<string>();
   for (const work of works) {
-    const element = capabilities.has.has('shader-f16') ? 'f16' : 'f32';
+    const element = settings.peer === 'f16' && capabilities.has.has('shader-f16') ? 'f16' : 'f32';
     times.push(...(await measureWork(desk, room, work, !software, element, peers)));
   }
   return { adapter: adapterName(adapter), software, copyBytesPerMs, times, peers: [...peers] };

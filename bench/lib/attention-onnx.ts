@@ -12,7 +12,11 @@ interface Onnxruntime {
   readonly InferenceSession: {
     create(
       model: Uint8Array,
-      options: { readonly executionProviders: readonly string[]; readonly logSeverityLevel: number },
+      options: {
+        readonly executionProviders: readonly string[];
+        readonly logSeverityLevel: number;
+        readonly extra: object;
+      },
     ): Promise<Session>;
   };
 }
@@ -48,7 +52,9 @@ export async function openGroupQuery(
   try {
     const { Tensor, InferenceSession } = require(name) as Onnxruntime;
     const { version } = require(`${name}/package.json`) as { version: string };
-    const options = { executionProviders: [shape.provider], logSeverityLevel: 3 };
+    // threads that spin on after an answer would take the cores from whoever is measured next
+    const extra = { session: { intra_op: { allow_spinning: '0' } } };
+    const options = { executionProviders: [shape.provider], logSeverityLevel: 3, extra };
     const session = await InferenceSession.create(model(shape), options);
     const { heads, kvHeads, dim, tokens, queries } = shape;
     const own = {

@@ -4,7 +4,8 @@
 export interface AttentionSettings {
   readonly loader?: string | undefined;
   readonly quick: boolean;
-  readonly peer: boolean;
+  /** What onnxruntime's WebGPU provider computes in, where the adapter can; without it, it takes no part. */
+  readonly peer?: 'f16' | 'f32';
   readonly peerFolder?: string | undefined;
 }
 
