@@ -40,6 +40,8 @@ export interface Match<P> {
 
 export interface Blocks<P> {
   readonly size: number;
+  /** Just used: leave last. */
+  touch(chain: readonly Block<P>[]): void;
   /** The block after `parent` with just these tokens. */
   find(root: Root, parent: Block<P> | undefined, tokens: Int32Array): Block<P> | undefined;
   /** The longest held beginning of a sequence; of its last tokens, a held block's beginning will do. Just used. */
@@ -160,6 +162,7 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
     get size() {
       return blocks.size;
     },
+    touch,
     find,
     match,
     layouts: (scope, model) =>
@@ -182,7 +185,7 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
 /** A block and all that follow it, without recursion: chains are long. */
 function subtree<P>(block: Block<P>): Block<P>[] {
   const found = [block];
-  for (let i = 0; i < found.length; i++) found.push(...(found[i]?.next.values() ?? []));
+  for (let i = 0; i < found.length; i++) for (const next of found[i]?.next.values() ?? []) found.push(next);
   return found;
 }
 

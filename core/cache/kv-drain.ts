@@ -37,20 +37,23 @@ interface Slice {
 }
 
 export async function* drainKv(options: KvDrainOptions): AsyncGenerator<Drained, void, void> {
-  yield { piece: privatePiece(options.header), length: options.header.length };
   const slices = slicesOf(options);
   const ahead: Promise<Drained>[] = [];
+  const fillAhead = (): void => {
+    while (ahead.length < (options.pieces.waiting > 0 ? 1 : AHEAD)) {
+      const { value: slice } = slices.next();
+      if (!slice) return;
+      const filled = fill(slice, options);
+      filled.catch(() => {}); // told to the reader when it comes to it
+      ahead.push(filled);
+    }
+  };
   try {
-    for (;;) {
-      while (ahead.length < (options.pieces.waiting > 0 ? 1 : AHEAD)) {
-        const { value: slice } = slices.next();
-        if (!slice) break;
-        const filled = fill(slice, options);
-        filled.catch(() => {}); // told to the reader when it comes to it
-        ahead.push(filled);
-      }
-      const first = ahead.shift();
-      if (!first) return;
+    fillAhead();
+    await ahead[0]; // what fails up to here is still an answer of its own
+    yield { piece: privatePiece(options.header), length: options.header.length };
+    for (let first = ahead.shift(); first; first = ahead.shift()) {
+      fillAhead();
       yield await first;
     }
   } finally {

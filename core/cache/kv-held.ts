@@ -1,6 +1,7 @@
 // The pages of held blocks: room for them on adapters, within a budget of their own; who has to go when it is short; and
 // giving them back. A block's pages lie on one adapter, one page a layer, on that of the block before it where there is
-// room. Invariant: the bytes of all leases never exceed the budget, and a lease is released once.
+// room. Invariants: nothing is leased beyond the budget as it is then (it
+// shrinks while an adapter is away), and a lease is released once.
 
 import type { CodedPages } from '../codec/attention.ts';
 import { BLOCK_TOKENS, type Form, pageBytes } from '../codec/pages.ts';
@@ -40,8 +41,11 @@ export interface HeldPages {
   release(lease: GpuLease): void;
   /** What blocks have now; it stays until `release`, whatever takes its place. */
   read(blocks: readonly KvBlock[]): { readonly pages: readonly Held[]; readonly release: () => void };
-  /** Other pages for a block; the old ones go back with their last reader. */
-  replace(block: KvBlock, pages: Held): void;
+  /**
+   * Other pages in the place of the old ones, which go back with their last reader. Where those are no longer the block's,
+   * the other ones go back at once: false.
+   */
+  replace(block: KvBlock, old: Held, pages: Held): boolean;
   /** Forgets what was only on adapters that are gone. */
   dropLost(): number;
 }
@@ -90,7 +94,9 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
   function fits(lease: GpuLease, wanted: number): boolean {
     if (lease.grow(wanted) || makeRoom(lease, wanted)) return true;
     const trial = lease.trial();
-    for (const { pages } of blocks.all()) if (pages.lease.adapter === lease.adapter) trial.give(pages.lease);
+    // whoever holds a block holds all before it: what nobody holds can leave, one after the other
+    for (const { pages, holders } of blocks.all())
+      if (holders === 0 && pages.lease.adapter === lease.adapter) trial.give(pages.lease);
     if (!trial.fits(wanted)) return false;
     for (const block of blocks.leaving()) {
       if (block.pages.lease.adapter !== lease.adapter) continue;
@@ -135,7 +141,8 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
       throw problem('capacity_exhausted', `No adapter has room for a block of ${wanted} bytes of KV.`);
     },
     leaseNear({ adapter }, shape, form) {
-      if (pool.isDraining(adapter) || !withinBudget(bytesOf(shape, form))) return undefined;
+      const isOpen = pool.ready && pool.places(pageBytes(shape, form)).includes(adapter);
+      if (!isOpen || !withinBudget(bytesOf(shape, form))) return undefined;
       return leaseOn(adapter, shape, form, fits);
     },
     freeLease(shape, form) {
@@ -159,11 +166,15 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
         },
       };
     },
-    replace(block, pages) {
-      const old = block.pages;
+    replace(block, old, pages) {
+      if (block.pages !== old) {
+        release(pages.lease);
+        return false;
+      }
       block.pages = pages;
       if (readers.has(old)) replaced.add(old);
       else release(old.lease);
+      return true;
     },
     dropLost() {
       const lost = [...blocks.all()].filter(({ pages }) => pages.lease.lost);

@@ -5,7 +5,15 @@
 
 import { encoding, type Records } from '../codec/coding.ts';
 import { createMeans, type Means, setMean } from '../codec/means.ts';
-import { BLOCK_TOKENS, type Form, isRotated, parseRecordCodec, recordsAt, windowFor } from '../codec/pages.ts';
+import {
+  BLOCK_TOKENS,
+  type Form,
+  isRotated,
+  pageBytes,
+  parseRecordCodec,
+  recordsAt,
+  windowFor,
+} from '../codec/pages.ts';
 import type { KvStoreBody } from '../contract/kv.ts';
 import { readStoreBody } from '../contract/kv.ts';
 import { Problem, problem } from '../contract/problems.ts';
@@ -63,6 +71,7 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   const blocksBefore = before / BLOCK_TOKENS;
   const blockCount = Math.floor(tokenCount / BLOCK_TOKENS);
   const wanted: Form = { k: parseRecordCodec(options.codecK, dtype), v: parseRecordCodec(options.codecV, dtype) };
+  for (const form of [wanted, windowForm(wanted, body)]) pageBytes(shape, form); // throws where pages were too large
   const root = rootOf(options.scope, options.model, shape, BLOCK_TOKENS);
   const tokens = new Int32Array(tokenCount);
   const tokenBytes = new Uint8Array(tokens.buffer);
@@ -71,7 +80,7 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   let known: Match<Held> | undefined;
   let release = () => {};
   /** Of this chain, once one is known; else those of the body's own first block. */
-  let means: Means | undefined = blocksBefore === 0 ? createMeans(shape) : undefined;
+  let means: Means | undefined = blocksBefore === 0 && blockCount > 0 ? createMeans(shape) : undefined;
   let cutShort: Intake['cutShort'];
 
   function takeTokens({ bytes }: Piece, length: number, offset: number): void {

@@ -24,34 +24,40 @@ export async function clearAdapter(
     signal.throwIfAborted();
     if (block.removed || block.pages.lease.adapter !== adapter) continue;
     const { bytes } = block.pages.lease;
-    if (await moveBlock(block, held, pieces, signal)) {
+    const isMoved = await moveBlock(block, held, pieces, signal).catch((error: unknown) => {
+      if (signal.aborted) throw error;
+      return false; // an adapter was lost on the way
+    });
+    if (isMoved) {
       done.moved++;
       done.bytes += bytes;
-    } else if (!block.removed) {
+    } else if (!block.removed && block.pages.lease.adapter === adapter) {
       done.left += held.blocks.remove(block);
     }
   }
   return done;
 }
 
-/** False where no adapter has room for it. */
+/** False where no adapter has room for it, or other pages took their place meanwhile. */
 async function moveBlock(block: KvBlock, held: HeldPages, pieces: Pieces, signal: AbortSignal): Promise<boolean> {
   const { pages, release } = held.read([block]);
   try {
     const [from] = pages;
-    const lease = from && held.freeLease(block.root.shape, from.form);
-    if (!lease) return false;
+    if (!from) return false;
     const piece = await pieces.take(signal);
     try {
-      await copy(from.lease, lease, piece, signal);
-    } catch (error) {
-      held.release(lease);
-      throw error;
+      const lease = held.freeLease(block.root.shape, from.form);
+      if (!lease) return false;
+      try {
+        await copy(from.lease, lease, piece, signal);
+      } catch (error) {
+        held.release(lease);
+        throw error;
+      }
+      return held.replace(block, from, { ...from, lease });
     } finally {
       piece.release();
     }
-    held.replace(block, { ...from, lease });
-    return true;
   } finally {
     release();
   }

@@ -1,15 +1,15 @@
-// An attention request's body, whole in memory: its tokens and queries. How much of that there is at once is bounded; who
-// comes beyond waits in line.
+// An attention request's body, whole in memory: its tokens and queries. How much of that there is at once is bounded, over all
+// and for each tenant, by bytes that have really come: whoever would exceed it is told to come again.
 import { type KvAttentionBody, readAttentionBody } from '../contract/kv.ts';
 import { problem } from '../contract/problems.ts';
 import type { TensorInfo } from '../contract/tensors.ts';
-import { createFlight } from '../gpu/flight.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { Digests } from './digest.ts';
 import { type Body, pour } from './pour.ts';
 
-export const QUESTION_BYTES_MAX = 64 << 20;
-const BOUNDS = { framesMax: 16, bytesMax: 2 * QUESTION_BYTES_MAX, lineMax: 1000 };
+const QUESTION_BYTES_MAX = 64 << 20;
+const TENANT_BYTES_MAX = 2 * QUESTION_BYTES_MAX;
+const ALL_BYTES_MAX = 4 * QUESTION_BYTES_MAX;
 
 export interface Question {
   readonly body: KvAttentionBody;
@@ -18,6 +18,7 @@ export interface Question {
 }
 
 export interface QuestionBody {
+  readonly tenant: string;
   readonly body: Body;
   readonly digest: { readonly bytes: Uint8Array; readonly proven: boolean } | undefined;
   readonly signal: AbortSignal;
@@ -29,54 +30,56 @@ export interface Questions {
 }
 
 export function createQuestions(pieces: Pieces, digests: Digests): Questions {
-  const flight = createFlight(BOUNDS);
+  let all = 0;
+  const ofTenant = new Map<string, number>();
 
-  function turn(bytes: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      let leaveLine: (() => boolean) | undefined;
-      const giveUp = () => {
-        if (leaveLine?.()) reject(signal.reason);
-      };
-      signal.addEventListener('abort', giveUp, { once: true });
-      leaveLine = flight.enter(bytes, () => {
-        signal.removeEventListener('abort', giveUp);
-        resolve();
-      });
-      if (!leaveLine)
-        reject(problem('pieces_exhausted', `${BOUNDS.lineMax} questions wait already. Send it again later.`));
-    });
-  }
-
-  async function read({ body, digest, signal }: QuestionBody): Promise<Question> {
-    let whole = new Uint8Array(0);
-    const poured = await pour(body, {
-      ...{ pieces, digests, bytesMax: QUESTION_BYTES_MAX, signal },
-      digest: digest?.proven ? digest.bytes : undefined,
-      async sinks(layout) {
-        readAttentionBody(layout);
-        whole = new Uint8Array(layout.totalBytes);
-        return [async (piece, length, offset) => whole.set(piece.bytes.subarray(0, length), offset)];
-      },
-    });
-    if (digest && !Buffer.from(poured.digest).equals(digest.bytes))
-      throw problem(
-        'digest_mismatch',
-        'The body is not the one that was signed: its sha-256 differs from content-digest.',
-      );
-    const asked = readAttentionBody(poured.layout);
-    const bytesOf = ({ begin, end }: TensorInfo): ArrayBuffer =>
-      whole.buffer.slice(poured.layout.headerBytes + begin, poured.layout.headerBytes + end); // aligned
-    return { body: asked, tokens: new Int32Array(bytesOf(asked.tokens)), q: new Float32Array(bytesOf(asked.q)) };
+  function count(tenant: string, bytes: number): void {
+    const own = (ofTenant.get(tenant) ?? 0) + bytes;
+    if (bytes > 0 && (all + bytes > ALL_BYTES_MAX || own > TENANT_BYTES_MAX))
+      throw problem('pieces_exhausted', 'Too many questions are in memory already. Send it again later.');
+    all += bytes;
+    if (own > 0) ofTenant.set(tenant, own);
+    else ofTenant.delete(tenant);
   }
 
   return {
-    async ask(asked, answer) {
-      const bytes = Math.min(asked.body.length ?? QUESTION_BYTES_MAX, QUESTION_BYTES_MAX);
-      await turn(bytes, asked.signal);
+    async ask({ tenant, body, digest, signal }, answer) {
+      const parts: { readonly offset: number; readonly bytes: Uint8Array }[] = [];
+      let counted = 0;
       try {
-        return await answer(await read(asked));
+        const poured = await pour(body, {
+          ...{ pieces, digests, bytesMax: QUESTION_BYTES_MAX, signal },
+          digest: digest?.proven ? digest.bytes : undefined,
+          async sinks(layout) {
+            readAttentionBody(layout);
+            return [
+              async (piece, length, offset) => {
+                count(tenant, length);
+                counted += length;
+                parts.push({ offset, bytes: piece.bytes.slice(0, length) });
+              },
+            ];
+          },
+        });
+        if (digest && !Buffer.from(poured.digest).equals(digest.bytes))
+          throw problem(
+            'digest_mismatch',
+            'The body is not the one that was signed: its sha-256 differs from content-digest.',
+          );
+        const asked = readAttentionBody(poured.layout);
+        const whole = Buffer.concat(parts.sort((a, b) => a.offset - b.offset).map(({ bytes }) => bytes));
+        parts.length = 0;
+        const read = ({ begin, end }: TensorInfo): ArrayBuffer => {
+          const { headerBytes } = poured.layout;
+          return Uint8Array.from(whole.subarray(headerBytes + begin, headerBytes + end)).buffer; // aligned
+        };
+        return await answer({
+          body: asked,
+          tokens: new Int32Array(read(asked.tokens)),
+          q: new Float32Array(read(asked.q)),
+        });
       } finally {
-        flight.leave(bytes);
+        count(tenant, -counted);
       }
     },
   };

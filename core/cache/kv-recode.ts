@@ -34,7 +34,7 @@ async function recodeNow(block: KvBlock, form: Form, held: HeldPages, signal: Ab
           for (const work of layerWork(shape, layer, from, form, lease)) await lease.run(work, { signal });
         }),
       );
-      held.replace(block, { lease, form, wanted: from.wanted, means: from.means });
+      held.replace(block, from, { lease, form, wanted: from.wanted, means: from.means });
     } catch (error) {
       held.release(lease);
       throw error;

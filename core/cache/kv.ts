@@ -129,17 +129,29 @@ export function openKv(options: KvOptions): Kv {
     let before = 0;
     for (let at = 0; at + BLOCK_TOKENS <= tokens.length; at += BLOCK_TOKENS) {
       const own = tokens.subarray(at, at + BLOCK_TOKENS);
-      const known = blocks.find(root, chain.at(-1), own);
+      let known = blocks.find(root, chain.at(-1), own);
+      if (known?.pages.lease.lost) {
+        blocks.remove(known);
+        known = undefined;
+      }
       const made = known ? undefined : intake.pagesOf(chain.length);
+      if (made?.lease.lost) {
+        held.release(made.lease);
+        throw lostMeanwhile(made.lease.adapter);
+      }
       const block = known ?? (made && blocks.insert(root, chain.at(-1), own, made));
       if (!block) break;
       if (known) before++;
       chain.push(block);
     }
     if (chain.length === 0 && intake.cutShort) throw intake.cutShort.fault;
+    if (chain.length === 0 && tokens.length >= BLOCK_TOKENS) throw lostMeanwhile('An adapter');
+    blocks.touch(chain);
     const release = blocks.hold(chain);
     try {
       await seal(chain, signal);
+      for (const adapter of new Set(chain.map(({ pages }) => pages.lease.adapter)))
+        if (options.pool.isDraining(adapter)) await clearAdapter(adapter, held, pieces, signal);
       return {
         storedTokens: chain.length * BLOCK_TOKENS,
         deduplicatedTokens: before * BLOCK_TOKENS,
@@ -239,6 +251,9 @@ export function openKv(options: KvOptions): Kv {
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength);
+
+const lostMeanwhile = (adapter: string) =>
+  problem('adapter_lost', `${adapter} was lost while the tensors came in. Send them again.`);
 
 /** A block as callers see it. */
 function face({ hash, tokens, pages }: KvBlock): KvBlockAnswer {

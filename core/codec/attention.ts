@@ -62,6 +62,12 @@ export interface AttendOptions {
   readonly signal: AbortSignal;
 }
 
+/** Of one run: seconds on the slowest adapter, far below any deadline. */
+const RUN_PRODUCTS_MAX = 2 ** 32;
+const RUN_PAGES_MAX = 4096;
+/** As many queries as a run takes at most (shaders/attention.ts). */
+const RUN_QUERIES = 128;
+
 /** Pages that one plan can take. */
 interface Group {
   readonly lease: GpuLease;
@@ -81,7 +87,7 @@ export async function attend(options: AttendOptions): Promise<KvResult> {
   return { o: merged.subarray(0, rows * dim), lse: merged.subarray(rows * dim) };
 }
 
-function groupsOf({ pages }: AttendOptions): Group[] {
+function groupsOf({ pages, query }: AttendOptions): Group[] {
   const groups = new Map<string, Group>();
   const numbers = new Map<Means | undefined, number>();
   for (const [block, held] of pages.entries()) {
@@ -92,7 +98,18 @@ function groupsOf({ pages }: AttendOptions): Group[] {
     groups.set(key, group);
     group.pages.push({ held, block });
   }
-  return [...groups.values()];
+  return [...groups.values()].flatMap((group) => inParts(group, query));
+}
+
+/** So many pages at a time that no run takes long: a canary waits behind it. */
+function inParts(group: Group, { heads, queries, q }: Query): Group[] {
+  const rows = heads * Math.min(queries, RUN_QUERIES);
+  const dim = q.length / (heads * queries);
+  const most = Math.max(1, Math.min(RUN_PAGES_MAX, Math.floor(RUN_PRODUCTS_MAX / (rows * dim * BLOCK_TOKENS))));
+  const parts: Group[] = [];
+  for (let at = 0; at < group.pages.length; at += most)
+    parts.push({ ...group, pages: group.pages.slice(at, at + most) });
+  return parts;
 }
 
 /** As many queries at a time as an answer has room for. */

@@ -8,7 +8,9 @@ import { floatsOf } from '../../../core/codec/means.ts';
 import type { KvDtype } from '../../../core/contract/kv.ts';
 import { Problem } from '../../../core/contract/problems.ts';
 import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../../../core/contract/tensors.ts';
-import { SOURCE } from '../../support/adapters.ts';
+import { SLAB_BYTES } from '../../../core/gpu/arena.ts';
+import type { GpuLease } from '../../../core/gpu/gpu-lease.ts';
+import { SOURCE, takeAll } from '../../support/adapters.ts';
 import { bodyOf as chunksOf, type Engine, patience, startEngine } from '../../support/engine.ts';
 import { type Seeded, seeded } from '../../support/seeded.ts';
 
@@ -338,16 +340,28 @@ test('attention() over held pages is attention over what load() gives', async (t
   await engine.assertIdle();
 });
 
+/** Takes all that is free on an adapter. */
+function fill({ pool }: Engine, adapter: string): GpuLease[] {
+  const { freeSlabs, classes } = pool.reportOf(adapter).memory;
+  const wanted = [...classes, { pageBytes: SLAB_BYTES, freePages: freeSlabs }];
+  return wanted.map(({ pageBytes, freePages }) => {
+    const lease = pool.lease({ adapter, pageBytes });
+    assert.ok(lease.grow(freePages * pageBytes));
+    return lease;
+  });
+}
+
 test('attention() merges what lies on two adapters', async (t) => {
   const random = seeded();
   const engine = await startEngine(t, { pool: { adapters: [SOURCE, SOURCE] }, kv: { window: EXACT } });
   const given = sequence(random, [2, 2, 64 * 6, 64]);
   const asked = { codecK: 'q8r', codecV: 'q8r' };
   const [first] = (await store(engine, fileOf(prefix(given, 64 * 3)), asked)).blocks;
-  engine.pool.drain(first?.adapter ?? '');
+  const ballast = fill(engine, first?.adapter ?? '');
   const { blocks } = await store(engine, fileOf(given, true, 64 * 3), asked);
   assert.equal(new Set(blocks.map(({ adapter }) => adapter)).size, 2);
   await attends(engine, random, given, { n: 64 * 6, queries: 2, causal: true, window: 0 }, 'two adapters');
+  for (const lease of ballast) lease.release();
   await engine.assertIdle();
 });
 
@@ -403,5 +417,36 @@ test('drain() brings blocks to another adapter, and they are read and attended t
   assert.ok(Buffer.compare(found.k, given.k) === 0 && Buffer.compare(found.v, given.v) === 0);
   const [again] = (await store(engine, fileOf(given))).blocks;
   assert.notEqual(again?.adapter, adapter);
+  await engine.assertIdle();
+});
+
+test('a drain that is called off gives back what it took, and a drain under stores leaves nothing there', async (t) => {
+  const random = seeded();
+  const engine = await startEngine(t, { pool: { adapters: [SOURCE, SOURCE] }, kv: { window: EXACT } });
+  const given = sequence(random, [1, 2, 64 * 4, 64]);
+  const [first] = (await store(engine, fileOf(given))).blocks;
+  const adapter = first?.adapter ?? '';
+  const { bytes } = engine.kv.stats();
+  engine.pool.drain(adapter);
+  const pieces = await takeAll(engine.pieces);
+  await assert.rejects(engine.kv.drain(adapter, AbortSignal.timeout(50)));
+  for (const piece of pieces) piece.release();
+  assert.equal(engine.kv.stats().bytes, bytes);
+  engine.pool.resume(adapter);
+  const storing = Array.from({ length: 4 }, () => store(engine, fileOf(sequence(random, [1, 2, 64 * 2, 64]))));
+  engine.pool.drain(adapter);
+  await engine.kv.drain(adapter, patience());
+  await Promise.all(storing);
+  assert.equal(engine.pool.reportOf(adapter).state, 'drained');
+  await engine.assertIdle();
+});
+
+test('a block of a fresh chain leaves before the one it follows', async (t) => {
+  const random = seeded();
+  const engine = await startEngine(t, { kv: { window: EXACT, share: 0.005 } }); // room for 5 blocks of 128 KiB
+  const given = sequence(random, [1, 4, 64 * 4, 128]);
+  await store(engine, fileOf(given));
+  await store(engine, fileOf(sequence(random, [1, 4, 64 * 3, 128])));
+  assert.equal((await load(engine, given.tokens, 'F16')).matchedTokens, 64 * 2);
   await engine.assertIdle();
 });
