@@ -1,31 +1,31 @@
-// The pages of one adapter's memory: which are free, which are leased. Pure bookkeeping, no GPU in sight; the buffers
-// themselves lie in the adapter's process. Bindings of 128 MiB are cut into slabs of 4 MiB; a slab is given on demand to a
-// class, which cuts it into pages of one size, and goes back to all as soon as none of its pages is leased. Pages are taken
-// lowest slab first, lowest page first, so that what is leased at once lies in a row. Taking and giving back a page takes
-// the same few steps whatever the arena's size, in bits set aside when it was made.
+// The pages of one adapter's memory, and who leases them. Pure bookkeeping, no GPU in sight; the buffers themselves lie in
+// the adapter's process. Bindings of 128 MiB are cut into slabs of 4 MiB, slabs into pages of one size each (slabs.ts). A
+// lease tells which slabs its pages lie in, and the arena how many of a slab's pages are leased: who wants a slab for other
+// pages can find out whether it has all of its leases (core/cache/lodgings.ts does).
 // Invariant: free + leased = all, and no page is leased twice; `faults` proves it. Only a lease gives its pages back: one
-// released twice or used after its release is our bug and throws, and so does a page that is given back and was not out.
+// released twice or used after its release is our bug and throws.
 // An arena dies with its adapter's process: its leases then say `lost` and hold nothing.
 import { bookFaults } from './arena-faults.ts';
-import { createNumberSet, type NumberSet } from './number-set.ts';
 import {
   type Holding,
   isPageSize,
   PAGE_BYTES,
   PAGE_STEP,
-  PAGES_PER_SLAB_MAX,
   pagesFor,
-  pagesPerSlab,
   placed,
-  placeOf,
   type Run,
   runsOf,
+  type Share,
   SLAB_BYTES,
   SLABS_PER_BINDING,
-  slabOf,
+  sharesOf,
 } from './pages.ts';
+import { type ClassUsage, createSlabs } from './slabs.ts';
+import { createTrial, type Trial } from './trial.ts';
 
-export { BINDING_BYTES, PAGE_BYTES, pageBytesFor, type Run, SLAB_BYTES } from './pages.ts';
+export { BINDING_BYTES, PAGE_BYTES, pageBytesFor, type Run, type Share, SLAB_BYTES } from './pages.ts';
+export type { ClassUsage } from './slabs.ts';
+export type { Trial } from './trial.ts';
 
 export interface Lease {
   readonly arena: Arena;
@@ -38,23 +38,9 @@ export interface Lease {
   range(index: number): Run;
   /** Where the bytes [offset, offset + length) lie, in order; `offset` is a multiple of the page size. */
   runs(offset: number, length: number): Run[];
+  /** How many of its pages lie in which slab, each slab once; none once it is lost or released. */
+  slabs(): Share[];
   release(): void;
-}
-
-/** What would be if leases were given back. Asks and tells nothing else; good until the arena changes. */
-export interface Trial {
-  give(lease: Lease): void;
-  /** As if it had not been given. */
-  keep(lease: Lease): void;
-  /** Whether `lease` could grow to `bytes`. */
-  fits(lease: Lease, bytes: number): boolean;
-}
-
-export interface ClassUsage {
-  readonly pageBytes: number;
-  readonly slabs: number;
-  readonly pages: number;
-  readonly freePages: number;
 }
 
 /** Bytes: asked <= used <= used + idle <= capacity. */
@@ -78,6 +64,8 @@ export interface Arena {
   lease(options?: { pageBytes?: number }): Lease;
   /** Bytes that one more lease of this class could hold now. */
   room(pageBytes?: number): number;
+  /** How many pages of a slab are leased, by whomever. */
+  leasedOf(slab: number): number;
   trial(): Trial;
   usage(): ArenaUsage;
   /** What contradicts the invariant, a line each; none if all is well. */
@@ -86,93 +74,11 @@ export interface Arena {
   lose(): void;
 }
 
-interface SlabClass {
-  readonly pageBytes: number;
-  readonly pagesPerSlab: number;
-  /** Its slabs with a free page. */
-  readonly open: NumberSet;
-  slabs: number;
-  freePages: number;
-}
-
 export function createArena(bindings: number): Arena {
-  const slabs = bindings * SLABS_PER_BINDING;
-  const freeSlabs = createNumberSet(slabs);
-  freeSlabs.fill(slabs);
-  /** The free pages of each slab that has a class. */
-  const freePages = Array.from({ length: slabs }, () => createNumberSet(PAGES_PER_SLAB_MAX));
-  const leased = new Uint32Array(slabs);
-  /** The page size of each slab, 0 while it has no class. */
-  const sizes = new Uint32Array(slabs);
-  /** Those that have a slab. */
-  const classes = new Map<number, SlabClass>();
+  const slabs = createSlabs(bindings * SLABS_PER_BINDING);
   const holdings = new Map<Lease, Holding>();
-  let usedBytes = 0;
   let askedBytes = 0;
   let lost = false;
-
-  const freeIn = (slab: number): NumberSet => freePages[slab] as NumberSet; // one for each slab
-
-  const availablePages = (pageBytes: number): number =>
-    (classes.get(pageBytes)?.freePages ?? 0) + freeSlabs.size * pagesPerSlab(pageBytes);
-
-  /** A slab with a free page of this class; there is one. */
-  function openSlab(pageBytes: number): { slab: number; group: SlabClass } {
-    const known = classes.get(pageBytes);
-    if (known && known.open.size > 0) return { slab: known.open.lowest(), group: known };
-    const group = known ?? {
-      pageBytes,
-      pagesPerSlab: pagesPerSlab(pageBytes),
-      open: createNumberSet(slabs),
-      slabs: 0,
-      freePages: 0,
-    };
-    classes.set(pageBytes, group);
-    const slab = freeSlabs.lowest();
-    freeSlabs.delete(slab);
-    sizes[slab] = pageBytes;
-    freeIn(slab).fill(group.pagesPerSlab);
-    group.open.add(slab);
-    group.slabs++;
-    group.freePages += group.pagesPerSlab;
-    return { slab, group };
-  }
-
-  function take(pageBytes: number): number {
-    const { slab, group } = openSlab(pageBytes);
-    const free = freeIn(slab);
-    const place = free.lowest();
-    free.delete(place);
-    if (free.size === 0) group.open.delete(slab);
-    group.freePages--;
-    leased[slab] = (leased[slab] ?? 0) + 1;
-    usedBytes += pageBytes;
-    return slab * PAGES_PER_SLAB_MAX + place;
-  }
-
-  function give(page: number, pageBytes: number): void {
-    const slab = slabOf(page);
-    const group = classes.get(pageBytes);
-    if (!group || sizes[slab] !== pageBytes) throw new Error(`slab ${slab} has no pages of ${pageBytes} bytes`);
-    const free = freeIn(slab);
-    free.add(placeOf(page)); // throws for one that is free
-    if (free.size === 1) group.open.add(slab);
-    group.freePages++;
-    usedBytes -= pageBytes;
-    const left = (leased[slab] ?? 0) - 1;
-    leased[slab] = left;
-    if (left === 0) close(slab, group);
-  }
-
-  /** Nobody has a page of it: it may take any class. */
-  function close(slab: number, group: SlabClass): void {
-    group.open.delete(slab);
-    group.slabs--;
-    group.freePages -= group.pagesPerSlab;
-    sizes[slab] = 0;
-    freeSlabs.add(slab);
-    if (group.slabs === 0) classes.delete(group.pageBytes);
-  }
 
   function lease({ pageBytes = PAGE_BYTES }: { pageBytes?: number } = {}): Lease {
     if (!isPageSize(pageBytes))
@@ -194,8 +100,8 @@ export function createArena(bindings: number): Arena {
       grow(bytes) {
         check();
         const more = pagesFor(bytes, pageBytes) - mine.pages.length;
-        if (lost || (more > 0 && more > availablePages(pageBytes))) return false;
-        for (let i = 0; i < more; i++) mine.pages.push(take(pageBytes));
+        if (lost || (more > 0 && more > slabs.available(pageBytes))) return false;
+        for (let i = 0; i < more; i++) mine.pages.push(slabs.take(pageBytes));
         if (mine.pages.length > 0) holdings.set(self, mine);
         askedBytes += Math.max(0, bytes - mine.askedBytes);
         mine.askedBytes = Math.max(bytes, mine.askedBytes);
@@ -211,89 +117,46 @@ export function createArena(bindings: number): Arena {
         check();
         return runsOf(mine, offset, length);
       },
+      slabs: () => (released || lost ? [] : sharesOf(mine)),
       release() {
         check();
         released = true;
         if (lost) return;
         holdings.delete(self);
         askedBytes -= mine.askedBytes;
-        for (const page of mine.pages) give(page, pageBytes);
+        for (const page of mine.pages) slabs.give(page, pageBytes);
       },
     };
     return self;
   }
 
-  function trial(): Trial {
-    let left: Uint32Array | undefined; // most trials end before anybody gives
-    let emptied = 0;
-    /** Slabs of each class that would be empty, and pages of it that would be free, those slabs' included. */
-    const gained = new Map<number, { slabs: number; pages: number }>();
-
-    function move(lease: Lease, direction: 1 | -1): void {
-      const holding = holdings.get(lease);
-      if (!holding) return;
-      const { pageBytes, pages } = holding;
-      const gain = gained.get(pageBytes) ?? { slabs: 0, pages: 0 };
-      gained.set(pageBytes, gain);
-      gain.pages += direction * pages.length;
-      left ??= leased.slice();
-      for (const page of pages) {
-        const slab = slabOf(page);
-        const before = left[slab] ?? 0;
-        left[slab] = before - direction;
-        const change = before - direction === 0 ? 1 : before === 0 ? -1 : 0;
-        gain.slabs += change;
-        emptied += change;
-      }
-    }
-
-    return {
-      give: (lease) => move(lease, 1),
-      keep: (lease) => move(lease, -1),
-      fits(lease, bytes) {
-        if (lost) return false;
-        const { pageBytes } = lease;
-        const gain = gained.get(pageBytes) ?? { slabs: 0, pages: 0 };
-        const others = (emptied - gain.slabs) * pagesPerSlab(pageBytes);
-        return pagesFor(bytes, pageBytes) - lease.pages <= availablePages(pageBytes) + gain.pages + others;
-      },
-    };
-  }
-
   function usage(): ArenaUsage {
-    const all = lost ? 0 : slabs;
-    const free = lost ? 0 : freeSlabs.size;
-    const used = lost ? 0 : usedBytes;
+    if (lost)
+      return { capacityBytes: 0, slabs: 0, freeSlabs: 0, askedBytes: 0, usedBytes: 0, idleBytes: 0, classes: [] };
     return {
-      capacityBytes: all * SLAB_BYTES,
-      slabs: all,
-      freeSlabs: free,
-      askedBytes: lost ? 0 : askedBytes,
-      usedBytes: used,
-      idleBytes: (all - free) * SLAB_BYTES - used,
-      classes: [...(lost ? [] : classes.values())]
-        .map(({ pageBytes, slabs, freePages, pagesPerSlab }) => ({
-          pageBytes,
-          slabs,
-          pages: slabs * pagesPerSlab,
-          freePages,
-        }))
-        .sort((a, b) => a.pageBytes - b.pageBytes),
+      capacityBytes: slabs.count * SLAB_BYTES,
+      slabs: slabs.count,
+      freeSlabs: slabs.free,
+      askedBytes,
+      usedBytes: slabs.takenBytes,
+      idleBytes: (slabs.count - slabs.free) * SLAB_BYTES - slabs.takenBytes,
+      classes: slabs.classes(),
     };
   }
 
   const arena: Arena = {
     get capacityBytes() {
-      return lost ? 0 : slabs * SLAB_BYTES;
+      return lost ? 0 : slabs.count * SLAB_BYTES;
     },
     get usedBytes() {
-      return lost ? 0 : usedBytes;
+      return lost ? 0 : slabs.takenBytes;
     },
     lease,
-    room: (pageBytes = PAGE_BYTES) => (lost ? 0 : availablePages(pageBytes) * pageBytes),
-    trial,
+    room: (pageBytes = PAGE_BYTES) => (lost ? 0 : slabs.available(pageBytes) * pageBytes),
+    leasedOf: (slab) => (lost ? 0 : slabs.takenOf(slab)),
+    trial: () => createTrial(slabs),
     usage,
-    faults: () => (lost ? [] : bookFaults({ holdings: holdings.values(), sizes, leased, freeSlabs, freePages })),
+    faults: () => (lost ? [] : bookFaults({ holdings: holdings.values(), ...slabs.books })),
     lose() {
       lost = true;
       holdings.clear();

@@ -34,6 +34,12 @@ export interface Holding {
   askedBytes: number;
 }
 
+/** Pages that lie in one slab. */
+export interface Share {
+  readonly slab: number;
+  pages: number;
+}
+
 export const slabOf = (page: number): number => Math.floor(page / PAGES_PER_SLAB_MAX);
 export const placeOf = (page: number): number => page % PAGES_PER_SLAB_MAX;
 export const pagesFor = (bytes: number, pageBytes: number): number => Math.ceil(bytes / pageBytes);
@@ -61,4 +67,16 @@ export function runsOf({ pages, pageBytes }: Holding, offset: number, length: nu
     else runs.push({ ...next, byteLength });
   }
   return runs;
+}
+
+/** How many of these pages lie in which slab, each slab once. */
+export function sharesOf({ pages }: Holding): Share[] {
+  const shares = new Map<number, Share>();
+  let last: Share | undefined;
+  for (const page of pages) {
+    const slab = slabOf(page);
+    if (last?.slab !== slab) last = shares.get(slab) ?? { slab, pages: 0 };
+    if (last.pages++ === 0) shares.set(slab, last);
+  }
+  return [...shares.values()];
 }

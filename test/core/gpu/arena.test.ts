@@ -154,7 +154,7 @@ test('release() gives the pages back once; a lease is of no use after it', () =>
   const lease = leaseOf(arena, 7 * PAGE_BYTES);
   lease.release();
   assert.deepEqual(arena.usage(), createArena(1).usage());
-  assert.equal(lease.pages, 0);
+  assert.deepEqual([lease.pages, lease.slabs()], [0, []]);
   for (const use of [() => lease.release(), () => lease.grow(1), () => lease.runs(0, 0), () => lease.range(0)])
     assert.throws(use, /after its release/);
   assert.deepEqual(arena.usage(), createArena(1).usage());
@@ -173,8 +173,9 @@ test('lose() leaves nothing to lease, and leases that hold nothing and can be re
   const arena = createArena(1);
   const lease = leaseOf(arena, 4 * PAGE_BYTES);
   assert.equal(lease.lost, false);
+  assert.deepEqual([lease.slabs(), arena.leasedOf(0)], [[{ slab: 0, pages: 4 }], 4]);
   arena.lose();
-  assert.deepEqual([lease.lost, lease.pages], [true, 0]);
+  assert.deepEqual([lease.lost, lease.pages, lease.slabs(), arena.leasedOf(0)], [true, 0, [], 0]);
   assert.deepEqual(arena.usage(), {
     capacityBytes: 0,
     slabs: 0,
@@ -232,6 +233,25 @@ function assertCounts(arena: Arena, held: readonly Held[]): void {
   assert.equal(usage.freeSlabs * SLAB_BYTES + usage.usedBytes + usage.idleBytes, usage.capacityBytes);
 }
 
+/** Leases tell which slabs they lie in, and the arena how much of each slab is leased. */
+function assertShares(arena: Arena, leases: readonly Lease[]): void {
+  const counted = new Map<number, number>();
+  for (const lease of leases) {
+    const mine = new Map<number, number>();
+    for (const { binding, byteOffset } of ranges(lease)) {
+      const slab = Math.floor((binding * BINDING_BYTES + byteOffset) / SLAB_BYTES);
+      mine.set(slab, (mine.get(slab) ?? 0) + 1);
+      counted.set(slab, (counted.get(slab) ?? 0) + 1);
+    }
+    assert.deepEqual(
+      lease.slabs(),
+      [...mine].map(([slab, pages]) => ({ slab, pages })),
+    );
+  }
+  for (let slab = 0; slab < arena.usage().slabs; slab++)
+    assert.equal(arena.leasedOf(slab), counted.get(slab) ?? 0, `slab ${slab}`);
+}
+
 test('free + leased = all, and no byte is leased twice, over a random walk', (t) => {
   const random = seeded();
   t.diagnostic(`SEED=${random.seed}`);
@@ -265,6 +285,11 @@ test('free + leased = all, and no byte is leased twice, over a random walk', (t)
       arena,
       held.map(({ lease }) => lease),
     );
+    if (step % 240 === 0)
+      assertShares(
+        arena,
+        held.map(({ lease }) => lease),
+      );
     for (const { lease } of held) {
       const offset = random.below(lease.pages + 1) * lease.pageBytes;
       const length = random.below(lease.pages * lease.pageBytes - offset + 1);
