@@ -17,7 +17,8 @@ import type { StoredRecord } from '../store/records.ts';
 import type { Store, StoreWriter } from '../store/store.ts';
 import type { Digests } from './digest.ts';
 import { type Drained, drain } from './drain.ts';
-import { createHoldings, type Entry, idOf, isHot, newEntry } from './holdings.ts';
+import { type Entry, idOf, isHot, newEntry } from './entry.ts';
+import { createHoldings } from './holdings.ts';
 import { createMoves, type Drained as DrainedCounts, type Moved } from './moves.ts';
 import { type Body, PRIVATE_BYTES_MAX, pour, type Sink } from './pour.ts';
 
@@ -222,7 +223,7 @@ export function openCache(options: CacheOptions): Cache {
 
   /** `back`: answered already, on disk as soon as the key's turn comes. */
   function flushLater(entry: Entry, writer: StoreWriter): void {
-    entry.flushing = true;
+    const flushed = holdings.flush(entry);
     const flush = keys
       .run(entry.id, async () => {
         if (entry.replaced) return writer.abort();
@@ -236,7 +237,7 @@ export function openCache(options: CacheOptions): Cache {
       })
       .catch((error: unknown) => log(`an outdated record stays (${entry.record.key}): ${String(error)}`))
       .finally(() => {
-        entry.flushing = false;
+        flushed();
         flushes.delete(flush);
         dropIfLost(entry);
         leaveIfDraining(entry);

@@ -1,43 +1,12 @@
-// What is held: entries by name, which of them have pages on an adapter, and who leaves when room is short. Bookkeeping only;
-// nothing here waits, reads or writes.
+// What is held: entries by name, and which of them have pages on an adapter. Who leaves when room is short is said in
+// lodgings.ts; here they go. Bookkeeping only; nothing here waits, reads or writes.
 // Invariants: pages are released once, and not before the last reader of theirs is done, wherever their entry has moved
 // meanwhile; `hotBytes` is the sum over all pages that are not released, those of replaced entries and those that an entry
 // has moved away from included. Nobody leaves in vain: whoever goes is needed for the room, and the room is got.
 import type { GpuLease } from '../gpu/gpu-lease.ts';
-import type { StoredRecord } from '../store/records.ts';
+import { type Entry, idOf, isHot } from './entry.ts';
+import { createLodgings } from './lodgings.ts';
 import { createNames } from './names.ts';
-
-/** One version of one key. Its bytes never change; a later PUT puts another entry in its place. */
-export interface Entry {
-  readonly id: string;
-  readonly record: StoredRecord;
-  lease: GpuLease | undefined;
-  onDisk: boolean;
-  readers: number;
-  /** No longer in the index: its pages go with its last reader. */
-  replaced: boolean;
-  promoting: boolean;
-  /** On its way to another adapter. */
-  moving: boolean;
-  /** Answered from memory and on its way to the disk: it must not leave the adapter yet. */
-  flushing: boolean;
-}
-
-export const idOf = (tenant: string, key: string): string => `${tenant}\0${key}`;
-
-export const newEntry = (record: StoredRecord, lease: GpuLease | undefined, onDisk: boolean): Entry => ({
-  id: idOf(record.tenant, record.key),
-  record,
-  lease,
-  onDisk,
-  readers: 0,
-  replaced: false,
-  promoting: false,
-  moving: false,
-  flushing: false,
-});
-
-export const isHot = (entry: Entry): boolean => entry.lease !== undefined && !entry.lease.lost;
 
 export interface Holdings {
   readonly size: number;
@@ -61,9 +30,11 @@ export interface Holdings {
   touch(entry: Entry): void;
   /** Begins reading; the result ends it. */
   hold(entry: Entry): () => void;
+  /** Begins its way to the disk; the result ends it. */
+  flush(entry: Entry): () => void;
   /** Whether `makeRoom` could succeed as things stand. */
   couldMakeRoom(lease: GpuLease, bytes: number): boolean;
-  /** Grows the lease to `bytes`, least recently used entries leaving; false, and nobody evicted, if all are too few. */
+  /** Grows the lease to `bytes`, others leaving for it; false, and nobody evicted, if all are too few. */
   makeRoom(lease: GpuLease, bytes: number): boolean;
   hot(): Entry[];
   expired(): Entry[];
@@ -76,6 +47,7 @@ export interface Holdings {
 export function createHoldings(now: () => number): Holdings {
   const entries = new Map<string, Entry>();
   const names = createNames();
+  const lodgings = createLodgings();
   /** Entries with pages, least recently used first. */
   const hot = new Map<string, Entry>();
   const expiring = new Set<Entry>();
@@ -107,11 +79,12 @@ export function createHoldings(now: () => number): Holdings {
     }
     expiring.delete(entry);
     entry.replaced = true;
-    if (entry.readers === 0) cool(entry);
+    if (!entry.lease || !readersOf.get(entry.lease)) cool(entry); // who reads elsewhere began before it moved
   }
 
   function heat(entry: Entry, lease: GpuLease): void {
     house(entry, lease);
+    lodgings.enter(entry, lease);
     hot.delete(entry.id); // one that is replaced and still read would keep its place in the line
     hot.set(entry.id, entry);
   }
@@ -137,13 +110,16 @@ export function createHoldings(now: () => number): Holdings {
 
   function leaveLine(entry: Entry): void {
     entry.lease = undefined;
+    lodgings.leave(entry);
     if (hot.get(entry.id) === entry) hot.delete(entry.id);
   }
 
   function move(entry: Entry, next: GpuLease | undefined): void {
     const { lease } = entry;
-    if (next) house(entry, next);
-    else leaveLine(entry);
+    if (next) {
+      house(entry, next);
+      lodgings.move(entry, next);
+    } else leaveLine(entry);
     if (lease && !readersOf.get(lease)) release(lease);
   }
 
@@ -159,28 +135,6 @@ export function createHoldings(now: () => number): Holdings {
     evictions++;
     if (entry.onDisk) cool(entry);
     else remove(entry);
-  }
-
-  /** Who has to go for the lease to hold `bytes`, and nobody else; undefined if that is not enough. */
-  function leaving(lease: GpuLease, bytes: number): Entry[] | undefined {
-    const trial = lease.trial();
-    const asked: { entry: Entry; held: GpuLease }[] = [];
-    for (const entry of hot.values()) {
-      if (trial.fits(bytes)) break;
-      const held = entry.lease;
-      if (held?.adapter !== lease.adapter || entry.readers > 0 || entry.flushing) continue;
-      trial.give(held);
-      asked.push({ entry, held });
-    }
-    if (!trial.fits(bytes)) return undefined;
-    const needed: Entry[] = [];
-    for (const { entry, held } of asked.reverse()) {
-      trial.keep(held);
-      if (trial.fits(bytes)) continue; // stays: the slab it lies in would not have come free
-      trial.give(held);
-      needed.push(entry);
-    }
-    return needed.reverse();
   }
 
   function faults(): string[] {
@@ -202,6 +156,7 @@ export function createHoldings(now: () => number): Holdings {
       if (readers === 0 && !owners.has(lease)) found.push(`pages on ${lease.adapter} belong to nobody`);
     const bytes = [...readersOf.keys()].reduce((sum, lease) => sum + lease.bytes, 0);
     if (bytes !== hotBytes) found.push(`${hotBytes} bytes are counted, ${bytes} are held`);
+    found.push(...lodgings.faults());
     return found.map((fault) => fault.replaceAll('\0', '/'));
   }
 
@@ -226,22 +181,33 @@ export function createHoldings(now: () => number): Holdings {
       if (hot.get(entry.id) !== entry) return;
       hot.delete(entry.id);
       hot.set(entry.id, entry);
+      lodgings.touch(entry);
     },
     hold(entry) {
       const { lease } = entry;
       entry.readers++;
+      lodgings.heed(entry);
       if (lease) readersOf.set(lease, (readersOf.get(lease) ?? 0) + 1);
       return () => {
         entry.readers--;
+        lodgings.heed(entry);
         if (lease) leave(entry, lease);
         if (entry.readers === 0 && (entry.replaced || entry.lease?.lost)) cool(entry);
       };
     },
-    couldMakeRoom: (lease, bytes) => leaving(lease, bytes) !== undefined,
+    flush(entry) {
+      entry.flushing = true;
+      lodgings.heed(entry);
+      return () => {
+        entry.flushing = false;
+        lodgings.heed(entry);
+      };
+    },
+    couldMakeRoom: lodgings.couldMakeRoom,
     makeRoom(lease, bytes) {
-      const entries = leaving(lease, bytes);
-      if (!entries) return false;
-      for (const entry of entries) evict(entry);
+      const leaving = lodgings.leaving(lease, bytes);
+      if (!leaving) return false;
+      for (const entry of leaving) evict(entry);
       return lease.grow(bytes);
     },
     hot: () => [...hot.values()],

@@ -8,7 +8,8 @@ import { pageBytesFor } from '../gpu/arena.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import { PIECE_BYTES, type Pieces, privatePiece } from '../gpu/pieces.ts';
 import type { Pool } from '../gpu/pool.ts';
-import { type Entry, type Holdings, isHot } from './holdings.ts';
+import { type Entry, isHot } from './entry.ts';
+import type { Holdings } from './holdings.ts';
 import { PRIVATE_BYTES_MAX } from './pour.ts';
 
 const ABREAST = 4;

@@ -1,0 +1,41 @@
+// One version of what one key holds: its record, the pages it has on an adapter if it has any, and what is under way with
+// it. The words here are facts; who may change them is said beside each.
+import type { GpuLease } from '../gpu/gpu-lease.ts';
+import type { StoredRecord } from '../store/records.ts';
+
+/** Its bytes never change; a later PUT puts another entry in its place. */
+export interface Entry {
+  readonly id: string;
+  readonly record: StoredRecord;
+  /** Holdings'. */
+  lease: GpuLease | undefined;
+  onDisk: boolean;
+  /** Holdings': `hold`. */
+  readers: number;
+  /** Holdings': no longer in the index, its pages go with its last reader. */
+  replaced: boolean;
+  promoting: boolean;
+  /** On its way to another adapter. */
+  moving: boolean;
+  /** Holdings' (`flush`): answered from memory and on its way to the disk, it must not leave the adapter yet. */
+  flushing: boolean;
+}
+
+export const idOf = (tenant: string, key: string): string => `${tenant}\0${key}`;
+
+export const newEntry = (record: StoredRecord, lease: GpuLease | undefined, onDisk: boolean): Entry => ({
+  id: idOf(record.tenant, record.key),
+  record,
+  lease,
+  onDisk,
+  readers: 0,
+  replaced: false,
+  promoting: false,
+  moving: false,
+  flushing: false,
+});
+
+export const isHot = (entry: Entry): boolean => entry.lease !== undefined && !entry.lease.lost;
+
+/** Whether its pages may be given to others. */
+export const mayLeave = ({ readers, flushing }: Entry): boolean => readers === 0 && !flushing;
