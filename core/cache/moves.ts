@@ -1,7 +1,7 @@
 // Entries on their way from one adapter to another: on request, and when an adapter drains. Bytes go through pieces, a few
 // entries at a time; readers go on with the pages that they began on, and those pages go with the last of them. An entry
-// that is replaced, deleted or lost on the way is let go, and so is everything when the signal says so: what has moved by
-// then has moved, what has not is where it was.
+// that is replaced, deleted or lost on the way is let go, and so is everything when the signal says so, what adapters are
+// asked for at that moment among it: what has moved by then has moved, what has not is where it was.
 import type { ProblemCode } from '../contract/problems.ts';
 import { Problem } from '../contract/problems.ts';
 import { pageBytesFor } from '../gpu/arena.ts';
@@ -50,7 +50,7 @@ export interface Moves {
 
 export interface MovesOptions {
   readonly holdings: Holdings;
-  readonly pool: Pool;
+  readonly pool: Pick<Pool, 'lease' | 'places'>;
   readonly pieces: Pieces;
 }
 
@@ -106,8 +106,8 @@ export function createMoves({ holdings, pool, pieces }: MovesOptions): Moves {
       const length = Math.min(PIECE_BYTES, bytes - offset);
       const piece = small ? privatePiece(new Uint8Array(length)) : await pieces.take(signal);
       try {
-        await from.read(offset, piece, length);
-        await to.write(offset, piece, length);
+        await from.read(offset, piece, length, { signal });
+        await to.write(offset, piece, length, { signal });
       } finally {
         piece.release();
       }

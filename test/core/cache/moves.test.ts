@@ -4,9 +4,15 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
+import { newEntry } from '../../../core/cache/entry.ts';
+import { createHoldings } from '../../../core/cache/holdings.ts';
+import { createMoves } from '../../../core/cache/moves.ts';
 import { joinParts, tensorParts } from '../../../core/contract/tensors.ts';
-import { PAGE_BYTES } from '../../../core/gpu/arena.ts';
-import { PIECE_BYTES } from '../../../core/gpu/pieces.ts';
+import { type Arena, createArena, PAGE_BYTES } from '../../../core/gpu/arena.ts';
+import type { RequestOptions } from '../../../core/gpu/device-link.ts';
+import { type GpuLease, gpuLease } from '../../../core/gpu/gpu-lease.ts';
+import { openPieces, PIECE_BYTES } from '../../../core/gpu/pieces.ts';
+import type { LeaseOptions } from '../../../core/gpu/pool.ts';
 import { SOURCE, takeAll } from '../../support/adapters.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
 import { type Engine, patience, readAll, startEngine, TENANT } from '../../support/engine.ts';
@@ -44,6 +50,7 @@ async function onlyOn(engine: Engine, adapter: string, work: () => Promise<void>
 }
 const move = (engine: Engine, what: { key: string } | { prefix: string }, adapter: string, signal = patience()) =>
   engine.cache.move(TENANT, what, adapter, signal);
+const never = () => Promise.reject(new Error('no kernel runs here'));
 const NOTHING = { moved: 0, bytes: 0, there: 0, cold: 0, noRoom: 0, gone: 0 };
 const STAYED = { moved: 0, bytes: 0, left: 0, kept: 0, gone: 0 };
 
@@ -178,6 +185,67 @@ test('a caller who leaves stops the moving, and all is where it was or where it 
   assert.equal(engine.peek('k')?.adapter, A);
   await engine.assertIdle();
   await assertHolds(engine, 'k', bytes);
+});
+
+test('a move that is called off while adapters work on it ends with them, and leaves nothing behind', async (t) => {
+  const engine = await start(t);
+  const bytes = fileOf(3 * PIECE_BYTES + 5);
+  await onlyOn(engine, A, async () => {
+    await engine.put('k', bytes, { durability: 'none' });
+  });
+  for (const halted of [A, B]) {
+    const { pid } = engine.pool.reportOf(halted);
+    assert.ok(pid);
+    process.kill(pid, 'SIGSTOP');
+    const controller = new AbortController();
+    const moving = move(engine, { key: 'k' }, B, controller.signal);
+    await until(() => engine.pool.reportOf(halted).bytesInFlight > 0, 'it is asked to read or write');
+    assert.equal(engine.pieces.free, engine.pieces.count - 1);
+    controller.abort(new Error('the caller left'));
+    const ended = assert.rejects(moving, /the caller left/);
+    assert.equal(engine.pieces.free, engine.pieces.count - 1, 'the process may still touch the piece');
+    process.kill(pid, 'SIGCONT');
+    await ended;
+    assert.deepEqual([on(engine, A), engine.pool.reportOf(B).memory.used], [['k'], 0]);
+    await engine.assertIdle();
+    await assertHolds(engine, 'k', bytes);
+  }
+  assert.equal((await move(engine, { key: 'k' }, B)).moved, 1);
+  await assertHolds(engine, 'k', bytes);
+});
+
+test('a move that is called off calls off what it asked of an adapter', async () => {
+  for (const silent of ['read', 'write'] as const) {
+    const answer = (op: string) => async (_: unknown, length: number, __: unknown, options?: RequestOptions) => {
+      if (op !== silent || length !== 77) return;
+      await new Promise((_, reject) => {
+        options?.signal?.addEventListener('abort', () => reject(options.signal?.reason)); // as a link does it
+        waiting.resolve();
+      });
+    };
+    const waiting = Promise.withResolvers<void>();
+    const arenas = new Map<string, Arena>([A, B].map((id) => [id, createArena(1)]));
+    const leaseOn = (id: string, pageBytes: number): GpuLease => {
+      const arena = arenas.get(id) ?? createArena(1);
+      return gpuLease(id, { arena, read: answer('read'), write: answer('write'), run: never }, { pageBytes });
+    };
+    const pool = { places: () => [A, B], lease: (o?: LeaseOptions) => leaseOn(o?.adapter ?? A, o?.pageBytes ?? 1024) };
+    const holdings = createHoldings(() => 0);
+    const pieces = await openPieces({ count: 2, shared: false });
+    const bytes = PIECE_BYTES + 77; // the second piece is the one that hangs
+    const lease = leaseOn(A, PAGE_BYTES);
+    assert.ok(lease.grow(bytes));
+    const facts = { codec: 'raw', dtype: null, shape: null, tensors: 1, priority: 50, createdAt: 0, expiresAt: null };
+    const entry = newEntry({ tenant: 't', key: 'k', digest: '', bytes, ...facts }, lease, false);
+    holdings.insert(entry);
+    const controller = new AbortController();
+    const moving = createMoves({ holdings, pool, pieces }).move([entry], B, controller.signal);
+    await waiting.promise;
+    controller.abort(new Error('the caller left'));
+    await assert.rejects(moving, /the caller left/);
+    assert.deepEqual([arenas.get(B)?.usedBytes, pieces.free, entry.lease, entry.readers], [0, 2, lease, 0]);
+    assert.deepEqual([entry.moving, holdings.faults(), arenas.get(A)?.faults()], [false, [], []]);
+  }
 });
 
 test('an entry that is replaced or deleted on its way is let go, and its pages on both sides', async (t) => {

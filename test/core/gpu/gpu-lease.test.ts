@@ -1,9 +1,10 @@
-// A lease sends its work to the link of its own adapter, and says so when there is none any more.
+// A lease sends what it is asked to the link of its own adapter, and says so when there is none any more.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createArena } from '../../../core/gpu/arena.ts';
 import { gpuLease, type LeaseLink } from '../../../core/gpu/gpu-lease.ts';
+import { privatePiece } from '../../../core/gpu/pieces.ts';
 
 const never = () => Promise.reject(new Error('nothing is read or written here'));
 
@@ -26,4 +27,17 @@ test('run() passes work and signal on to where the pages are, range() says where
   link.arena.lose();
   await assert.rejects(lease.run(work), { code: 'adapter_lost' });
   assert.equal(asked.length, 1);
+});
+
+test('read() and write() pass the signal on, with where the bytes lie', async () => {
+  const asked: unknown[] = [];
+  const note = async (...request: unknown[]) => void asked.push(request);
+  const lease = gpuLease('a', { arena: createArena(1), read: note, write: note, run: never }, { pageBytes: 512 });
+  assert.ok(lease.grow(700));
+  const { signal } = new AbortController();
+  const piece = privatePiece(new Uint8Array(188));
+  await lease.read(512, piece, 188, { signal });
+  await lease.write(512, piece, 188, { signal });
+  const request = [piece, 188, [{ binding: 0, byteOffset: 512, byteLength: 188 }], { signal }];
+  assert.deepEqual(asked, [request, request]);
 });
