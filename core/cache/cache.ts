@@ -14,7 +14,7 @@ import type { Piece, Pieces } from '../gpu/pieces.ts';
 import type { AdapterReport, Pool } from '../gpu/pool.ts';
 import { createKeyedLock } from '../store/keyed-lock.ts';
 import type { StoredRecord } from '../store/records.ts';
-import type { Store, StoreWriter } from '../store/store.ts';
+import type { Store, StoreReader, StoreWriter } from '../store/store.ts';
 import type { Digests } from './digest.ts';
 import { type Drained, drain } from './drain.ts';
 import { type Entry, idOf, isHot, newEntry } from './entry.ts';
@@ -223,7 +223,6 @@ export function openCache(options: CacheOptions): Cache {
 
   /** `back`: answered already, on disk as soon as the key's turn comes. */
   function flushLater(entry: Entry, writer: StoreWriter): void {
-    const flushed = holdings.flush(entry);
     const flush = keys
       .run(entry.id, async () => {
         if (entry.replaced) return writer.abort();
@@ -242,6 +241,7 @@ export function openCache(options: CacheOptions): Cache {
         dropIfLost(entry);
         leaveIfDraining(entry);
       });
+    const flushed = holdings.flush(entry, flush);
     flushes.add(flush);
   }
 
@@ -266,9 +266,10 @@ export function openCache(options: CacheOptions): Cache {
         pieces,
         bytes: entry.record.bytes,
         lease: entry.lease,
-        stored: entry.onDisk
-          ? { open: () => store.open(entry.record), digests, digest: entry.record.digest }
-          : undefined,
+        stored:
+          entry.onDisk || entry.flushing
+            ? { open: () => openStored(entry), digests, digest: entry.record.digest }
+            : undefined,
         promote: promotion?.write,
         signal,
       });
@@ -283,6 +284,20 @@ export function openCache(options: CacheOptions): Cache {
       promotion?.end(whole);
       release();
     }
+  }
+
+  /** Its payload goes with the record: a reader that began on an adapter may come too late for it. */
+  async function openStored(entry: Entry): Promise<StoreReader> {
+    await entry.flushing;
+    try {
+      if (entry.onDisk) return await store.open(entry.record);
+    } catch (error) {
+      if (!entry.replaced) throw error;
+    }
+    throw problem(
+      'adapter_lost',
+      'An adapter was lost, and the tensors on it are nowhere else. Send the request again.',
+    );
   }
 
   /** Room on an adapter for an entry that is read from disk; the first reader fills it. */

@@ -17,8 +17,11 @@ export interface Entry {
   promoting: boolean;
   /** On its way to another adapter. */
   moving: boolean;
-  /** Holdings' (`flush`): answered from memory and on its way to the disk, it must not leave the adapter yet. */
-  flushing: boolean;
+  /**
+   * Holdings' (`flush`): answered from memory and on its way to the disk, which is reached or not when this resolves; until
+   * then it must not leave the adapter, and is there whatever becomes of that.
+   */
+  flushing: Promise<void> | undefined;
 }
 
 export const idOf = (tenant: string, key: string): string => `${tenant}\0${key}`;
@@ -32,7 +35,7 @@ export const newEntry = (record: StoredRecord, lease: GpuLease | undefined, onDi
   replaced: false,
   promoting: false,
   moving: false,
-  flushing: false,
+  flushing: undefined,
 });
 
 export const isHot = (entry: Entry): boolean => entry.lease !== undefined && !entry.lease.lost;

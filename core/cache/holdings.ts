@@ -31,7 +31,7 @@ export interface Holdings {
   /** Begins reading; the result ends it. */
   hold(entry: Entry): () => void;
   /** Begins its way to the disk; the result ends it. */
-  flush(entry: Entry): () => void;
+  flush(entry: Entry, done: Promise<void>): () => void;
   /** Whether `makeRoom` could succeed as things stand. */
   couldMakeRoom(lease: GpuLease, bytes: number): boolean;
   /** Grows the lease to `bytes`, others leaving for it; false, and nobody evicted, if all are too few. */
@@ -60,7 +60,7 @@ export function createHoldings(now: () => number): Holdings {
 
   function find(tenant: string, key: string): Entry | undefined {
     const entry = entries.get(idOf(tenant, key));
-    return entry && !isExpired(entry) && (isHot(entry) || entry.onDisk) ? entry : undefined;
+    return entry && !isExpired(entry) && (isHot(entry) || entry.onDisk || entry.flushing) ? entry : undefined;
   }
 
   function insert(entry: Entry): void {
@@ -195,11 +195,11 @@ export function createHoldings(now: () => number): Holdings {
         if (entry.readers === 0 && (entry.replaced || entry.lease?.lost)) cool(entry);
       };
     },
-    flush(entry) {
-      entry.flushing = true;
+    flush(entry, done) {
+      entry.flushing = done;
       lodgings.heed(entry);
       return () => {
-        entry.flushing = false;
+        entry.flushing = undefined;
         lodgings.heed(entry);
       };
     },

@@ -13,6 +13,7 @@ import { joinParts, tensorParts } from '../../../core/contract/tensors.ts';
 import { PAGE_BYTES } from '../../../core/gpu/arena.ts';
 import { PIECE_BYTES } from '../../../core/gpu/pieces.ts';
 import { payloadName } from '../../../core/store/records.ts';
+import type { StoreWriter } from '../../../core/store/store.ts';
 import { SOURCE, takeAll } from '../../support/adapters.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
 import { bodyOf, type Engine, patience, readAll, startEngine, TENANT } from '../../support/engine.ts';
@@ -512,7 +513,6 @@ test('an adapter that dies takes what was only there; the rest is served cold, t
   await engine.killAdapter();
   assert.equal(engine.peek('none'), undefined);
   assert.equal(engine.cache.stats().lost, 1);
-  await until(() => engine.peek('back') !== undefined, '`back` is on disk');
   assert.deepEqual(
     engine.all().map(({ key, tier, adapter }) => [key, tier, adapter]),
     [
@@ -528,6 +528,64 @@ test('an adapter that dies takes what was only there; the rest is served cold, t
   }
   assert.equal(engine.cache.stats().entries, 2);
   await engine.assertIdle();
+});
+
+/** Flushes wait until the result is called. */
+function holdFlushes(t: TestContext, { store }: Engine): () => void {
+  const gate = Promise.withResolvers<void>();
+  t.after(() => gate.resolve()); // a cache is closed once it has flushed
+  const begin = store.begin;
+  t.mock.method(store, 'begin', async (aligned: boolean): Promise<StoreWriter> => {
+    const writer = await begin(aligned);
+    const commit: StoreWriter['commit'] = (...all) => gate.promise.then(() => writer.commit(...all));
+    return { ...writer, commit };
+  });
+  return gate.resolve;
+}
+
+test('`back` is there, can be read and deleted, when its adapter dies before the disk has it', async (t) => {
+  const engine = await startEngine(t);
+  const flush = holdFlushes(t, engine);
+  const bytes = fileOf(3 * PIECE_BYTES);
+  await engine.put('read', bytes, { durability: 'back' });
+  await engine.put('gone', fileOf(1000), { durability: 'back' });
+  await engine.killAdapter();
+  assert.equal(engine.peek('read')?.tier, 'cold');
+  const reading = engine.get('read');
+  const deleting = engine.cache.delete(TENANT, 'gone');
+  flush();
+  assertSameBytes((await reading) ?? new Uint8Array(0), bytes, 'what was answered');
+  assert.equal(await deleting, true);
+  assert.equal(engine.peek('gone'), undefined);
+  await engine.assertIdle();
+});
+
+test('a reader on an adapter that dies goes on once `back` is on disk', async (t) => {
+  const engine = await startEngine(t);
+  const flush = holdFlushes(t, engine);
+  const bytes = fileOf(8 * PIECE_BYTES);
+  await engine.put('k', bytes, { durability: 'back' });
+  const found = await readAround(engine, 'k', async () => {
+    await engine.killAdapter();
+    flush();
+  });
+  assertSameBytes(found, bytes, 'what was read');
+  await engine.assertIdle();
+});
+
+test('an adapter that dies under a reader of replaced bytes is what the reader is told of', async (t) => {
+  const engine = await startEngine(t);
+  for (const change of [() => engine.put('k', fileOf(10)), () => engine.cache.delete(TENANT, 'k')]) {
+    await engine.put('k', fileOf(8 * PIECE_BYTES));
+    const reading = readAround(engine, 'k', async () => {
+      await change();
+      await engine.store.close(); // the file is gone
+      await engine.killAdapter();
+    });
+    await assert.rejects(reading, { code: 'adapter_lost' });
+    await engine.assertIdle();
+  }
+  assert.doesNotMatch(engine.lines.join('\n'), /damaged/);
 });
 
 test('an adapter that dies under a reader costs it nothing if the bytes are durable', async (t) => {

@@ -81,7 +81,7 @@ test('makeRoom() spares who is on its way to the disk, and slabs in which others
   const tokens = leaseOn(arena, 4096);
   assert.ok(tokens.grow(1));
   insert(holdings, arena, 'block', BINDING_BYTES - 3 * SLAB_BYTES, SLAB_BYTES);
-  const flushed = holdings.flush(flushing);
+  const flushed = holdings.flush(flushing, Promise.resolve());
   const asker = leaseOn(arena, 65_536);
   assert.equal(holdings.makeRoom(asker, 1), true);
   assert.deepEqual(hotKeys(holdings), ['flushing', 'beside'], 'the youngest left, for the others were of no help');
@@ -178,7 +178,7 @@ test('makeRoom() over a random walk: room is got or nobody leaves, and each who 
       const [touched, held, flushed, moved] = [any(), any(), any(), any()];
       if (touched && random.below(3) === 0) holdings.touch(touched);
       if (held && random.below(4) === 0) ends.push(holdings.hold(held));
-      if (flushed && !flushed.flushing && random.below(8) === 0) ends.push(holdings.flush(flushed));
+      if (flushed && !flushed.flushing && random.below(8) === 0) ends.push(holdings.flush(flushed, Promise.resolve()));
       if (moved && random.below(4) === 0) move(holdings, moved, random.pick(arenas));
       if (random.below(3) === 0) ends.splice(random.below(ends.length), 1)[0]?.();
       if (random.below(8) === 0) others.splice(random.below(others.length), 1)[0]?.release();
