@@ -24,6 +24,14 @@ export interface PoolOptions extends KernelSettings {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly log: (line: string) => void;
   readonly onLost: (adapter: string) => void;
+  readonly pausesMs?: Pauses;
+}
+
+/** Before a process is started again, in milliseconds: doubled each time, until one has served for `calmAfter`. */
+export interface Pauses {
+  readonly first: number;
+  readonly max: number;
+  readonly calmAfter: number;
 }
 
 export interface AdapterReport {
@@ -91,7 +99,7 @@ export interface Pool {
   close(): Promise<void>;
 }
 
-const BACKOFF_MS = { first: 100, max: 10_000, calmAfter: 30_000 };
+const PAUSES_MS: Pauses = { first: 100, max: 10_000, calmAfter: 30_000 };
 const RESTART_MS_MAX = 30_000;
 /** Utilization is that of the last five seconds. */
 const SAMPLE = { everyMs: 500, count: 11 };
@@ -114,6 +122,7 @@ interface Slot {
 
 /** Resolves once every slot has been tried once; slots without an adapter go on trying. */
 export async function openPool(options: PoolOptions): Promise<Pool> {
+  const { pausesMs = PAUSES_MS } = options;
   const bindings = Math.max(1, Math.floor(options.memoryBytes / BINDING_BYTES));
   const lists = options.adapters === 'auto' ? [SEARCH_ORDER] : options.adapters.map((source) => [source]);
   const slots: Slot[] = lists.map((sources, i) => ({
@@ -127,7 +136,7 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
     awaiting: new Set(),
     reason: 'starting',
     restarts: 0,
-    pauseMs: BACKOFF_MS.first,
+    pauseMs: pausesMs.first,
   }));
   const closing = new AbortController();
   const bringing = new Set<Promise<void>>();
@@ -181,7 +190,7 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
     slot.state = 'restarting';
     if (closing.signal.aborted) return;
     options.onLost(slot.id);
-    if (performance.now() - slot.startedAt > BACKOFF_MS.calmAfter) slot.pauseMs = BACKOFF_MS.first;
+    if (performance.now() - slot.startedAt > pausesMs.calmAfter) slot.pauseMs = pausesMs.first;
     slot.restarts++;
     slot.reason = `lost: ${reason}`;
     options.log(`${slot.id} was lost (${reason}); next start in ${slot.pauseMs} ms`);
@@ -196,7 +205,7 @@ export async function openPool(options: PoolOptions): Promise<Pool> {
       void bring(slot);
     }, slot.pauseMs).unref();
     timers.add(timer);
-    slot.pauseMs = Math.min(slot.pauseMs * 2, BACKOFF_MS.max);
+    slot.pauseMs = Math.min(slot.pauseMs * 2, pausesMs.max);
   }
 
   const sampling = setInterval(() => {
