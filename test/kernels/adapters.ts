@@ -1,6 +1,5 @@
 // The adapters that kernels are tested on, one to a process: SwiftShader from npm always, lavapipe where the system has one
 // that Dawn takes (Mesa 23 or newer). Says why there is none, rather than passing over it.
-import { readdirSync } from 'node:fs';
 import { candidate } from '../../core/gpu/adapters.ts';
 import { openKernels } from '../../core/gpu/kernels.ts';
 import {
@@ -11,26 +10,16 @@ import {
   openAdapter,
   requestKernelDevice,
 } from '../../core/gpu/open-adapter.ts';
+import { lavapipeManifest } from '../support/adapters.ts';
 import { folder } from '../support/folders.ts';
 import { createWorkbench } from './workbench.ts';
 
-const MANIFESTS = '/usr/share/vulkan/icd.d';
-
 export type Source = 'swiftshader' | 'lavapipe';
-
-function lavapipeManifest(): string | undefined {
-  try {
-    const found = readdirSync(MANIFESTS).find((name) => name.startsWith('lvp_icd'));
-    return found && `${MANIFESTS}/${found}`;
-  } catch {
-    return undefined;
-  }
-}
 
 /** A fresh adapter and device of this source; a string says why there is none. */
 export async function openSource(source: Source, options: AdapterOptions = {}) {
   const manifest = source === 'lavapipe' ? lavapipeManifest() : source;
-  if (manifest === undefined) return `no lvp_icd*.json in ${MANIFESTS}`;
+  if (manifest === undefined) return 'the system has no lvp_icd*.json';
   const { environment, loader } = candidate(manifest, folder());
   Object.assign(process.env, environment);
   const adapter = await openAdapter({ ...options, loader });

@@ -1,6 +1,10 @@
 // Real adapter processes for tests: a pool over the software adapter from npm where there is one, and what the system says of its processes.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import type { TestContext } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { candidate } from '../../core/gpu/adapters.ts';
+import { NoAdapter, startDevice } from '../../core/gpu/device-link.ts';
 import { openPieces, type Piece, type Pieces } from '../../core/gpu/pieces.ts';
 import { openPool, type Pool, type PoolOptions } from '../../core/gpu/pool.ts';
 import { folder } from './folders.ts';
@@ -15,6 +19,34 @@ const PIECES = 16;
 const made = new Map<Transport, Promise<Pieces>>();
 /** Where the software adapter is unpacked, once for each test file. */
 export const driverFolder = folder();
+
+const MANIFESTS = '/usr/share/vulkan/icd.d';
+
+/** Mesa's software driver, where the system has it. */
+export function lavapipeManifest(): string | undefined {
+  const found = existsSync(MANIFESTS) && readdirSync(MANIFESTS).find((name) => name.startsWith('lvp_icd'));
+  return found ? `${MANIFESTS}/${found}` : undefined;
+}
+
+/** For two adapters: of different drivers where the system has a second one that Dawn takes, else two processes of one. */
+export async function twoSources(): Promise<readonly [string, string]> {
+  const manifest = lavapipeManifest();
+  return [SOURCE, manifest !== undefined && (await isTaken(manifest)) ? manifest : SOURCE];
+}
+
+async function isTaken(source: string): Promise<boolean> {
+  try {
+    const link = await startDevice({
+      ...{ candidate: candidate(source, driverFolder), pieces: await piecesFor('ring'), bindings: 1 },
+      ...{ deadlineMs: 20_000, environment: process.env, log: () => {}, signal: new AbortController().signal },
+    });
+    await link.close();
+    return true;
+  } catch (error) {
+    if (error instanceof NoAdapter) return false;
+    throw error;
+  }
+}
 
 /** One set of pieces for each transport and test file: their memory is never given back. */
 export function piecesFor(transport: Transport): Promise<Pieces> {
@@ -98,6 +130,13 @@ export function adapterProcesses(): number[] {
       }
     })
     .map(Number);
+}
+
+/** All that can be given back, is. */
+export function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  for (let i = 0; i < 3; i++) collect();
 }
 
 export const isAlive = (pid: number): boolean => {
