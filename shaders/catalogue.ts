@@ -1,10 +1,11 @@
 // Every kernel there is, as data: core/gpu/kernels.ts compiles and dispatches it, references.ts says what it must give.
 // Variants stand best first for a GPU; those that lose on a software adapter avoid it. The forms called `lane` use no
 // barrier and nothing that an adapter may lack, so each kernel runs everywhere (f16 matrices need shader-f16).
-import { ATTENTION_KERNELS } from './attention-kernels.ts';
+import { ATTENTION_KERNELS, PAGE_TOKENS } from './attention-kernels.ts';
 import { CODEC_KERNELS } from './codec-kernels.ts';
 import { ENTROPY_KERNELS } from './entropy-kernels.ts';
 import { define, type Element, parts, type Variant, WORKGROUPS_MAX } from './kernel.ts';
+import { PAIRS } from './rope.ts';
 
 /** What a value in 16 bits is: the constant FORMAT of pack and unpack. */
 export const FORMAT = { f16: 0, bf16: 1 } as const;
@@ -133,6 +134,21 @@ export const CATALOGUE = {
     constants: {},
     elements: ['u32'],
     variants: streaming<'values'>('shift.wgsl', (p) => parts(p.values, 4)),
+  }),
+
+  rope: define({
+    about:
+      'the rotary embedding of vectors of `dim` values, of which the first `turned` (a multiple of 8) turn; ' +
+      'vector i is of token (i + begun) % each, in block `block` + token / 64 of the table that rope.ts makes',
+    bindings: {
+      source: { access: 'read', bytes: (p) => p.values * 4 },
+      angles: { access: 'read', bytes: (p) => (PAGE_TOKENS + p.block + blocksReached(p)) * p.turned * 4 },
+      target: { access: 'write', bytes: (p) => p.values * 4 },
+    },
+    parameters: { values: 'u32', dim: 'u32', turned: 'u32', each: 'u32', begun: 'u32', block: 'u32' },
+    constants: { PAIRS: PAIRS.halves },
+    elements: ['u32'],
+    variants: streaming<'values'>('rope.wgsl', (p) => parts(p.values, 4)),
   }),
 
   checksum: define({
@@ -272,6 +288,11 @@ export const CATALOGUE = {
   ...CODEC_KERNELS,
   ...ATTENTION_KERNELS,
 };
+
+/** Blocks of 64 tokens from that of token 0 on. */
+function blocksReached(p: Readonly<Record<'values' | 'dim' | 'each' | 'begun', number>>): number {
+  return parts(Math.min(p.each, p.values / p.dim + p.begun), PAGE_TOKENS);
+}
 
 function hadamardBytes(p: { readonly values: number }, size: number): number {
   return p.values * size;

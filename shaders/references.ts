@@ -1,6 +1,7 @@
 // What each kernel must give, computed plainly. For tests and benchmarks: nothing that serves imports this. Sums are in
 // f64, so that a kernel's error is its own; what has to be the same bits (pack, unpack, checksum) is in integers.
 import { CHECKSUM_UNITS, FORMAT, OPERATION } from './catalogue.ts';
+import { angleOf, type Rotary } from './rope.ts';
 import { packBf16, packF16, unpackBf16, unpackF16 } from './sixteen-bits.ts';
 import { type ChecksumStep, checksumSteps } from './steps.ts';
 
@@ -148,4 +149,24 @@ export function shift(
     const row = Math.floor((Math.floor(i / dim) + begun) / each);
     return value + factor * (rows[row * dim + (i % dim)] ?? 0);
   });
+}
+
+/** Vectors of `dim` values, each turned by the angles of its position. */
+export function rope(
+  source: Numbers,
+  rotary: Rotary,
+  dim: number,
+  positionOf: (vector: number) => number,
+): Float64Array {
+  const { dims, pairs } = rotary;
+  const result = Float64Array.from(source);
+  for (let vector = 0; vector * dim < source.length; vector++)
+    for (let pair = 0; pair < dims / 2; pair++) {
+      const angle = angleOf(rotary, positionOf(vector), pair);
+      const [a, b] = pairs === 'halves' ? [pair, pair + dims / 2] : [2 * pair, 2 * pair + 1];
+      const [x, y] = [source[vector * dim + a] ?? 0, source[vector * dim + b] ?? 0];
+      result[vector * dim + a] = x * Math.cos(angle) - y * Math.sin(angle);
+      result[vector * dim + b] = x * Math.sin(angle) + y * Math.cos(angle);
+    }
+  return result;
 }

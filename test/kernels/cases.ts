@@ -5,6 +5,7 @@ import { type AnyDispatch, type AnyWanted, type BufferRange, entry } from '../..
 import { FORMAT, hadamardBlock, type KernelName, OPERATION, SIGNS } from '../../shaders/catalogue.ts';
 import type { Element } from '../../shaders/kernel.ts';
 import * as references from '../../shaders/references.ts';
+import { angleTable, PAIRS, type Rotary } from '../../shaders/rope.ts';
 import { rotate, unrotate } from '../../shaders/rotation.ts';
 import { checksumSteps } from '../../shaders/steps.ts';
 import type { Seeded } from '../support/seeded.ts';
@@ -201,6 +202,38 @@ function* shifts(seed: Seeded): Generator<Case> {
   }
 }
 
+/** Rows of `each` tokens from block `block` of a sequence on; the last positions of a million too. */
+function* ropes(seed: Seeded): Generator<Case> {
+  for (const [dim, dims, pairs, vectors, each, begun, block] of [
+    [64, 64, 'halves', 1, 1, 0, 0],
+    [80, 32, 'neighbours', 200, 70, 64, 2],
+    [96, 96, 'halves', 130, 64, 0, 16_383],
+    [128, 128, 'halves', 300, 100, 37, 1],
+    [128, 128, 'neighbours', 65, 1 << 20, 1000, 0],
+    [256, 64, 'halves', 33, 1000, 999, 5],
+    [256, 256, 'neighbours', 64, 64, 0, 16_000],
+  ] as const) {
+    const rotary: Rotary = { theta: seed.pick([1e4, 5e5, 1e6]), scale: seed.pick([1, 4, 0.7]), pairs, dims };
+    const source = gaussian(seed, vectors * dim, 'f32') as Float32Array;
+    const blocks = Math.ceil(Math.min(each, vectors + begun) / 64);
+    const before = block > 1000 ? 0 : block; // of the table, whose blocks need not be the sequence's first
+    const angles = angleTable(
+      rotary,
+      places(before + blocks).map((i) => (i + block - before) * 64),
+    );
+    const parameters = { values: source.length, dim, turned: dims, each, begun, block: before };
+    const values = references.rope(source, rotary, dim, (vector) => block * 64 + ((vector + begun) % each));
+    const beside = (i: number) => (pairs === 'halves' ? (i + dims / 2) % dims : i ^ 1);
+    const bound = (i: number) => {
+      const [channel, own] = [i % dim, source[i] ?? 0];
+      return channel >= dims ? 0 : 4e-7 * Math.hypot(own, source[i - channel + beside(channel)] ?? 0);
+    };
+    const base = { kernel: 'rope', element: 'u32', constants: { PAIRS: PAIRS[pairs] }, parameters } as const;
+    const expected = { values, bound, element: 'f32' } as const;
+    yield { ...base, name: `${vectors} x ${dims} of ${dim} ${pairs}`, sources: { source, angles }, expected };
+  }
+}
+
 function* reduces(seed: Seeded): Generator<Case> {
   for (const element of FLOATS)
     for (const [name, operation] of Object.entries(OPERATION).slice(0, element === 'f16' ? 2 : 4))
@@ -297,6 +330,7 @@ export const CASES: Readonly<Record<KernelName, (seed: Seeded) => Generator<Case
   pack: packs,
   unpack: unpacks,
   shift: shifts,
+  rope: ropes,
   checksum: checksums,
   hadamard: hadamards,
   reduce: reduces,
