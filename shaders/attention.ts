@@ -88,6 +88,8 @@ export interface AttentionRun {
   /** Where the page table goes, and what it is. */
   readonly table: Range;
   readonly tableWords: Uint32Array<ArrayBuffer>;
+  /** Those of the table, in its order. */
+  readonly pages: readonly KvPage[];
   /** Where the biases go, if there are any: f32, heads x count. */
   readonly bias: Range | undefined;
   readonly steps: readonly AttentionStep[];
@@ -210,14 +212,13 @@ function planRun(attention: Attention, first: number, count: number, productsMax
   if (spans.length === 0) return [];
   const { heads, kvHeads, dim, biased, scale } = attention;
   const all = heads * count;
-  const tableWords = Uint32Array.from(
-    spans.flatMap(({ pages }) => pages.flatMap(({ offset, position }) => [offset / 4, position])),
-  );
+  const pages = spans.flatMap((span) => span.pages);
+  const tableWords = Uint32Array.from(pages.flatMap(({ offset, position }) => [offset / 4, position]));
   const queries = scratch(0, 0, all * dim * 4);
   const table = scratch(0, queries.size, tableWords.byteLength);
   const bias = biased ? scratch(0, table.offset + table.size, all * 4) : undefined;
   if (table.offset + table.size + (bias?.size ?? 0) > UPLOAD_BYTES_MAX)
-    throw new RangeError(`${tableWords.length / 2} pages do not fit into what is uploaded to a run; attend in parts`);
+    throw new RangeError(`${pages.length} pages do not fit into what is uploaded to a run; attend in parts`);
   const quadded = scratch(1, 0, quadsOf(attention, count) * dim * 16);
   const merge = (parts: number, apart: number, partials: Range, merged: Range, isLast: boolean): AttentionStep => ({
     ...{ kernel: 'attentionMerge', constants: { DIM: dim } },
@@ -240,7 +241,7 @@ function planRun(attention: Attention, first: number, count: number, productsMax
   const results = scratch(1, quadded.size, spans.length * size);
   const result = spans.length === 1 ? results : scratch(2, 0, size);
   if (spans.length > 1) steps.push(merge(spans.length, size / 4, results, result, true));
-  return [{ first, count, queries, table, tableWords, bias, steps, result }];
+  return [{ first, count, queries, table, tableWords, pages, bias, steps, result }];
 }
 
 interface Block {

@@ -1,17 +1,19 @@
 // Which KV is held: blocks of tokens, chained by hash from the first one on, and who leaves first when room is short.
-// A chain begins at a root: whose it is (a salt, or the tenant), which model, which layout. Blocks of two roots never meet.
+// A chain begins at a root: whose it is (a salt, or the tenant), which model, which layout, how K is turned. Blocks of two roots never meet.
 // A block is found by its hash and then compared token by token: a collision is a miss, never another's answer.
 // Only a block that none follows may leave, unless somebody holds it; `leaving` offers the least recently used first.
 // Bookkeeping only: nothing here waits, and what a block's pages are is not known here (`P`).
 // Invariants: each block but a chain's first has its parent held; `size` counts what `match` can find.
 import { createHash } from 'node:crypto';
-import type { KvShape } from '../contract/kv.ts';
+import type { KvShape, Rope } from '../contract/kv.ts';
 
 export interface Root {
   readonly hash: Buffer;
   readonly scope: string;
   readonly model: string;
   readonly shape: KvShape;
+  /** K is stored as it was before this rotary embedding; undefined where it is stored as it came. */
+  readonly rope: Rope | undefined;
 }
 
 export interface Block<P> {
@@ -64,9 +66,10 @@ const VERSION = 'blatam kv 1';
 export const scopeOf = (tenant: string, salt: string | undefined): string =>
   salt === undefined ? `tenant ${tenant}` : `salt ${salt}`;
 
-export function rootOf(scope: string, model: string, shape: KvShape, blockTokens: number): Root {
-  const parts = [VERSION, scope, model, shape.layers, shape.kvHeads, shape.dim, blockTokens];
-  return { hash: createHash('sha256').update(JSON.stringify(parts)).digest(), scope, model, shape };
+export function rootOf(scope: string, model: string, shape: KvShape, blockTokens: number, rope?: Rope): Root {
+  const turned = rope ? [rope.theta, rope.scale, rope.pairs, rope.dims] : [];
+  const parts = [VERSION, scope, model, shape.layers, shape.kvHeads, shape.dim, blockTokens, ...turned];
+  return { hash: createHash('sha256').update(JSON.stringify(parts)).digest(), scope, model, shape, rope };
 }
 
 export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => void): Blocks<P> {

@@ -1,10 +1,11 @@
 // Held KV on its way out as a safetensors file: its header, then K and V, decoded by the adapters that hold them straight into
-// pieces, a few ahead of the reader. What lies on several adapters meets in the piece.
+// pieces, a few ahead of the reader; K with its rotary embedding where that is asked for. What lies on several adapters meets in
+// the piece.
 
-import { decoding, type MeanRows, type Records } from '../codec/coding.ts';
+import { decoding, type MeanRows, type Positions, type Records } from '../codec/coding.ts';
 import type { Means } from '../codec/means.ts';
 import { BLOCK_TOKENS, type Part, recordsAt } from '../codec/pages.ts';
-import type { KvDtype, KvShape } from '../contract/kv.ts';
+import type { KvDtype, KvShape, Rope } from '../contract/kv.ts';
 import { DTYPES } from '../contract/tensors.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import { PIECE_BYTES, type Pieces, privatePiece } from '../gpu/pieces.ts';
@@ -21,6 +22,8 @@ export interface KvDrainOptions {
   readonly pieces: Pieces;
   readonly header: Uint8Array;
   readonly shape: KvShape;
+  /** What K is given on its way. */
+  readonly rope: Rope | undefined;
   /** Of the blocks, in order. */
   readonly pages: readonly Held[];
   /** The last block's may be fewer. */
@@ -61,14 +64,16 @@ export async function* drainKv(options: KvDrainOptions): AsyncGenerator<Drained,
   }
 }
 
-function* slicesOf({ shape, tokens, dtype }: KvDrainOptions): Generator<Slice, void, void> {
+function* slicesOf({ shape, rope, tokens, dtype }: KvDrainOptions): Generator<Slice, void, void> {
   const all = shape.layers * shape.kvHeads * tokens;
   const groupsInRow = Math.ceil(tokens / BLOCK_TOKENS);
   const fitting = Math.floor(PIECE_BYTES / ((shape.dim * DTYPES[dtype]) / 8));
   const most = Math.min(fitting, groupsInRow > GROUPS_MAX ? fitting : Math.floor(GROUPS_MAX / groupsInRow) * tokens);
   for (const part of ['k', 'v'] as const)
     for (let first = 0; first < all; ) {
-      const end = Math.min(all, first + most);
+      // of long heads a slice has one only: it needs the angles of its own tokens, not of all
+      const headEnd = rope && tokens > most ? first - (first % tokens) + tokens : all;
+      const end = Math.min(headEnd, first + most);
       const count = end - first - (end < all ? (end % tokens) % BLOCK_TOKENS : 0);
       yield { part, first, count };
       first += count;
@@ -80,10 +85,11 @@ async function fill(slice: Slice, options: KvDrainOptions): Promise<Drained> {
   const bytes = (slice.count * shape.dim * DTYPES[dtype]) / 8;
   const piece = await options.pieces.take(signal);
   try {
+    const positions = options.rope && slice.part === 'k' ? positionsIn(options.rope, slice, options.tokens) : undefined;
     await together(
-      placesOf(slice, options).map(({ lease, means, records }) => {
+      holdersOf(slice, options).map(({ lease, means, records }) => {
         const rows = means && meanRows(means, slice, options);
-        const work = decoding({ dim: shape.dim, vectors: slice.count, dtype, piece, records, means: rows });
+        const work = decoding({ dim: shape.dim, vectors: slice.count, dtype, piece, records, means: rows, positions });
         return lease.run(work, { signal });
       }),
     );
@@ -94,28 +100,35 @@ async function fill(slice: Slice, options: KvDrainOptions): Promise<Drained> {
   }
 }
 
-interface Place {
+interface Holder {
   readonly lease: GpuLease;
   readonly means: Means | undefined;
   readonly records: Records[];
 }
 
 /** The records of a slice, by who decodes them in one run. */
-function placesOf({ part, first, count }: Slice, { shape, pages, tokens }: KvDrainOptions): Place[] {
-  const places: Place[] = [];
+function holdersOf({ part, first, count }: Slice, { shape, pages, tokens }: KvDrainOptions): Holder[] {
+  const holders: Holder[] = [];
   for (const { layer, head, block, vectors, at } of groupsOf({ shape, heldCount: tokens }, first, count)) {
     const held = pages[block];
     if (!held) throw new Error(`block ${block} is to be read, and is not held`);
     const means = part === 'k' ? held.means : undefined;
-    let place = places.find(({ lease, ...other }) => lease.adapter === held.lease.adapter && other.means === means);
-    if (!place) {
-      place = { lease: held.lease, means, records: [] };
-      places.push(place);
+    let holder = holders.find(({ lease, ...other }) => lease.adapter === held.lease.adapter && other.means === means);
+    if (!holder) {
+      holder = { lease: held.lease, means, records: [] };
+      holders.push(holder);
     }
     const word = recordsAt(shape, held.form, part, head);
-    place.records.push({ page: held.lease.range(layer), word, codec: held.form[part], vectors, at });
+    holder.records.push({ page: held.lease.range(layer), word, codec: held.form[part], vectors, at });
   }
-  return places;
+  return holders;
+}
+
+/** Where a slice's vectors are in the sequence: of one head from a block on, or from some token of all heads'. */
+function positionsIn(rope: Rope, { first, count }: Slice, tokens: number): Positions {
+  const begun = first % tokens;
+  if (begun + count > tokens) return { rope, each: tokens, begun, position: 0 };
+  return { rope, each: count, begun: 0, position: begun };
 }
 
 function meanRows({ values }: Means, { first, count }: Slice, { shape, tokens }: KvDrainOptions): MeanRows {

@@ -14,8 +14,8 @@ import {
   recordsAt,
   windowFor,
 } from '../codec/pages.ts';
-import type { KvStoreBody } from '../contract/kv.ts';
-import { readStoreBody } from '../contract/kv.ts';
+import type { KvStoreBody, RopeAsked } from '../contract/kv.ts';
+import { readRope, readStoreBody } from '../contract/kv.ts';
 import { Problem, problem } from '../contract/problems.ts';
 import type { Layout } from '../contract/tensors.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
@@ -37,6 +37,7 @@ export interface IntakeOptions {
   readonly model: string;
   readonly codecK: string;
   readonly codecV: string;
+  readonly rope: RopeAsked | undefined;
   readonly window: Window;
   readonly signal: AbortSignal;
 }
@@ -72,7 +73,8 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   const blockCount = Math.floor(tokenCount / BLOCK_TOKENS);
   const wanted: Form = { k: parseRecordCodec(options.codecK, dtype), v: parseRecordCodec(options.codecV, dtype) };
   for (const form of [wanted, windowForm(wanted, body)]) pageBytes(shape, form); // throws where pages were too large
-  const root = rootOf(options.scope, options.model, shape, BLOCK_TOKENS);
+  const rope = options.rope && readRope(options.rope, shape);
+  const root = rootOf(options.scope, options.model, shape, BLOCK_TOKENS, rope);
   const tokens = new Int32Array(tokenCount);
   const tokenBytes = new Uint8Array(tokens.buffer);
   const made = new Map<number, Held>();

@@ -5,7 +5,7 @@
 
 import { attend } from '../codec/attention.ts';
 import { BLOCK_TOKENS } from '../codec/pages.ts';
-import type { KvBlock as KvBlockAnswer, KvDtype, KvShape, KvStoreAnswer } from '../contract/kv.ts';
+import type { KvBlock as KvBlockAnswer, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../contract/kv.ts';
 import { problem } from '../contract/problems.ts';
 import { DTYPES, joinParts, type TensorShape, tensorHeader, tensorParts } from '../contract/tensors.ts';
 import type { Pieces } from '../gpu/pieces.ts';
@@ -41,6 +41,8 @@ export interface KvOwner {
 export interface KvStoreOptions extends KvOwner {
   readonly codecK: string;
   readonly codecV: string;
+  /** K comes as it was before this. */
+  readonly rope?: RopeAsked | undefined;
   readonly body: Body;
   readonly digest: { readonly bytes: Uint8Array; readonly proven: boolean } | undefined;
   readonly signal: AbortSignal;
@@ -49,6 +51,8 @@ export interface KvStoreOptions extends KvOwner {
 export interface KvLoadOptions extends KvOwner {
   readonly tokens: Int32Array;
   readonly dtype: KvDtype;
+  /** K after its rotary embedding, where it was stored before; else as it was stored. */
+  readonly rope?: boolean | undefined;
 }
 
 export interface KvLoaded {
@@ -106,7 +110,7 @@ export function openKv(options: KvOptions): Kv {
         sinks: async () => (intake ? [intake.take] : []),
         // Asked as soon as the header is read, before anything behind it is taken.
         cut(layout, offset) {
-          intake ??= openIntake(layout, { ...o, held, scope, window: options.window });
+          intake ??= openIntake(layout, { ...o, rope: o.rope, held, scope, window: options.window });
           return intake.cut(offset);
         },
       });
@@ -189,10 +193,14 @@ export function openKv(options: KvOptions): Kv {
         matchedTokens: 0,
       });
     const { root, match } = found;
+    const rope = o.rope ? root.rope : undefined;
     const { layers, kvHeads, dim } = root.shape;
     const shape = [layers, kvHeads, match.tokens, dim];
     const tensors: TensorShape[] = ['k', 'v'].map((name) => ({ name, dtype: o.dtype, shape }));
-    const header = tensorHeader(tensors, { matched_tokens: String(match.tokens) });
+    const header = tensorHeader(tensors, {
+      matched_tokens: String(match.tokens),
+      ...(root.rope ? { rope: rope ? 'applied' : 'before' } : {}),
+    });
     const vectors = layers * kvHeads * match.tokens;
     return {
       matchedTokens: match.tokens,
@@ -200,7 +208,8 @@ export function openKv(options: KvOptions): Kv {
       async *read(signal) {
         const { pages, release } = held.read(match.blocks);
         try {
-          yield* drainKv({ pieces, header, shape: root.shape, pages, tokens: match.tokens, dtype: o.dtype, signal });
+          const { shape } = root;
+          yield* drainKv({ pieces, header, shape, rope, pages, tokens: match.tokens, dtype: o.dtype, signal });
         } finally {
           release();
         }
@@ -220,8 +229,8 @@ export function openKv(options: KvOptions): Kv {
       try {
         const { layer, causal, scale = 1 / Math.sqrt(dim), window = 0 } = o;
         const query = { layer, heads, q, queries, scale, causal, window };
-        const { shape } = found.root;
-        const answer = await attend({ shape, pages, tokens: tokenCount, query, isGpu, signal: o.signal });
+        const { shape, rope } = found.root;
+        const answer = await attend({ shape, rope, pages, tokens: tokenCount, query, isGpu, signal: o.signal });
         return joinParts(
           tensorParts([
             { name: 'o', dtype: 'F32', shape: [heads, queries, dim], data: bytesOf(answer.o) },

@@ -1,6 +1,7 @@
 // Attention over held pages: the blocks in groups that one plan can take (an adapter, a form, a mean), each group's result
 // from its adapter, all of them merged by their log-sum-exps. Queries are turned once on the way in and outputs once on the
-// way out, where a group's records are rotated; records stay as they are.
+// way out, where a group's records are rotated; records stay as they are. But K that was stored before its rotary embedding
+// is staged (staging.ts): decoded and embedded in scratch by the run that attends to it, so many pages at a time as fit.
 import {
   type Attention,
   type AttentionRun,
@@ -14,7 +15,7 @@ import {
   rowsOf,
 } from '../../shaders/attention.ts';
 import { SIGNS } from '../../shaders/catalogue.ts';
-import type { KvShape } from '../contract/kv.ts';
+import type { KvShape, Rope } from '../contract/kv.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import { PIECE_BYTES, type Piece, privatePiece } from '../gpu/pieces.ts';
 import { together } from '../gpu/together.ts';
@@ -22,6 +23,7 @@ import { type Move, scratch, type Work, type WorkDispatch, type WorkRange } from
 import { rotation } from './coding.ts';
 import { type Means, scoreBias } from './means.ts';
 import { BLOCK_TOKENS, type Form, isRotated } from './pages.ts';
+import { type Staging, stagedAt, stagedForm, stagedPagesMax, staging } from './staging.ts';
 
 export interface Query {
   readonly layer: number;
@@ -52,6 +54,8 @@ export interface CodedPages {
 
 export interface AttendOptions {
   readonly shape: KvShape;
+  /** What K is to be given first. */
+  readonly rope: Rope | undefined;
   /** Of the sequence's blocks, in order. */
   readonly pages: readonly CodedPages[];
   /** Of the sequence; the last block's may be fewer. */
@@ -67,6 +71,7 @@ const RUN_PRODUCTS_MAX = 2 ** 32;
 const RUN_PAGES_MAX = 4096;
 /** As many queries as a run takes at most (shaders/attention.ts). */
 const RUN_QUERIES = 128;
+const PARTS_AT_ONCE = 8;
 
 /** Pages that one plan can take. */
 interface Group {
@@ -87,7 +92,7 @@ export async function attend(options: AttendOptions): Promise<KvResult> {
   return { o: merged.subarray(0, rows * dim), lse: merged.subarray(rows * dim) };
 }
 
-function groupsOf({ pages, query }: AttendOptions): Group[] {
+function groupsOf({ pages }: AttendOptions): Group[] {
   const groups = new Map<string, Group>();
   const numbers = new Map<Means | undefined, number>();
   for (const [block, held] of pages.entries()) {
@@ -98,14 +103,25 @@ function groupsOf({ pages, query }: AttendOptions): Group[] {
     groups.set(key, group);
     group.pages.push({ held, block });
   }
-  return [...groups.values()].flatMap((group) => inParts(group, query));
+  return [...groups.values()];
 }
 
-/** So many pages at a time that no run takes long: a canary waits behind it. */
-function inParts(group: Group, { heads, queries, q }: Query): Group[] {
-  const rows = heads * Math.min(queries, RUN_QUERIES);
-  const dim = q.length / (heads * queries);
-  const most = Math.max(1, Math.min(RUN_PAGES_MAX, Math.floor(RUN_PRODUCTS_MAX / (rows * dim * BLOCK_TOKENS))));
+/** In parts, some of them at once: their results are as large as the answer, and are merged before there are more. */
+async function attendGroup(group: Group, options: AttendOptions): Promise<Float32Array> {
+  const parts = partsOf(group, options);
+  let merged: Float32Array = emptyResult(attentionOf({ ...group, pages: [] }, options));
+  for (let first = 0; first < parts.length; first += PARTS_AT_ONCE) {
+    const some = parts.slice(first, first + PARTS_AT_ONCE).map((part) => attendPart(part, options));
+    merged = mergeResults([merged, ...(await together(some))], options.shape.dim);
+  }
+  return merged;
+}
+
+/** So many pages at a time that no run takes long (a canary waits behind it), and no more than are staged at once. */
+function partsOf(group: Group, { shape, rope, query }: AttendOptions): Group[] {
+  const rows = query.heads * Math.min(query.queries, RUN_QUERIES);
+  const swift = Math.floor(RUN_PRODUCTS_MAX / (rows * shape.dim * BLOCK_TOKENS));
+  const most = Math.max(1, Math.min(RUN_PAGES_MAX, swift, rope ? stagedPagesMax(shape, group.form) : RUN_PAGES_MAX));
   const parts: Group[] = [];
   for (let at = 0; at < group.pages.length; at += most)
     parts.push({ ...group, pages: group.pages.slice(at, at + most) });
@@ -113,74 +129,95 @@ function inParts(group: Group, { heads, queries, q }: Query): Group[] {
 }
 
 /** As many queries at a time as an answer has room for. */
-async function attendGroup(group: Group, options: AttendOptions): Promise<Float32Array> {
-  const { query, shape } = options;
+async function attendPart(group: Group, options: AttendOptions): Promise<Float32Array> {
+  const { query, shape, rope } = options;
   const attention = attentionOf(group, options);
   const most = Math.max(1, Math.floor(PIECE_BYTES / (resultFloats(query.heads, shape.dim) * 4)));
-  const bias = group.means && scoreBias(group.means, shape, query.layer, query);
+  const bias = group.means && !rope ? scoreBias(group.means, shape, query.layer, query) : undefined;
   const all = emptyResult(attention);
   for (let first = 0; first < query.queries; first += most) {
     const some = { ...attention, queries: Math.min(most, query.queries - first), position: attention.position + first };
     for (const run of planAttention(some)) {
       const here = { ...run, first: first + run.first };
-      const answer = await send(here, group, attention, query.q, bias, options.signal);
+      const answer = await send(here, group, attention, bias, options);
       placeResult(all, attention, here, answer);
     }
   }
   return all;
 }
 
-function attentionOf({ form, pages, lease, means }: Group, { shape, query, tokens, isGpu }: AttendOptions): Attention {
+function attentionOf({ form, pages, lease, means }: Group, options: AttendOptions): Attention {
+  const { shape, rope, query, tokens, isGpu } = options;
   const { kvHeads, dim } = shape;
+  const seen = rope ? stagedForm(form) : form;
   const { heads, queries, causal, window, scale, layer } = query;
   return {
     ...{ heads, kvHeads, dim, queries, causal, window, scale },
-    keys: form.k,
-    values: form.v,
-    pages: pages.map(({ held, block }) => {
+    keys: seen.k,
+    values: seen.v,
+    pages: pages.map(({ held, block }, index) => {
+      const position = block * BLOCK_TOKENS;
+      if (rope) return { at: { scratch: 3 }, offset: stagedAt(shape, form, index), position };
       const { binding, byteOffset } = held.lease.range(layer);
-      return { at: { binding }, offset: byteOffset, position: block * BLOCK_TOKENS };
+      return { at: { binding }, offset: byteOffset, position };
     }),
     ...{ position: tokens - queries, begin: 0, end: tokens },
-    biased: means !== undefined,
+    biased: means !== undefined && !rope,
     gpu: isGpu(lease.adapter),
   };
 }
 
 async function send(
   run: AttentionRun,
-  { lease, form }: Group,
+  group: Group,
   attention: Attention,
-  q: Float32Array,
   bias: Float32Array | undefined,
-  signal: AbortSignal,
+  options: AttendOptions,
 ): Promise<Float32Array> {
   const answer = new Float32Array(resultFloats(attention.heads * run.count, attention.dim));
-  const work = workOf(run, form, attention, {
-    queries: rowsOf(q, attention, run),
+  const work = workOf(run, attention, {
+    queries: rowsOf(options.query.q, attention, run),
     bias: bias && rowsOf(bias, attention, run),
     answer: privatePiece(bytesOf(answer)),
+    staged: stagingOf(run, group, attention, options),
   });
-  await lease.run(work, { signal });
+  await group.lease.run(work, { signal: options.signal });
   return answer;
+}
+
+/** Only what the run looks at is staged. */
+function stagingOf(run: AttentionRun, group: Group, { pages }: Attention, options: AttendOptions): Staging | undefined {
+  const { shape, rope, query } = options;
+  if (!rope) return undefined;
+  const { form, means } = group;
+  const seen = run.pages.flatMap((seenPage) => {
+    const index = pages.indexOf(seenPage);
+    const page = group.pages[index]?.held.lease.range(query.layer);
+    return page ? [{ page, index, position: seenPage.position }] : [];
+  });
+  const ends = [run.queries, run.table].map(({ offset, size }) => offset + size);
+  return staging({ shape, form, rope, means, layer: query.layer }, seen, Math.max(...ends));
 }
 
 interface Payload {
   readonly queries: Float32Array;
   readonly bias: Float32Array | undefined;
   readonly answer: Piece;
+  readonly staged: Staging | undefined;
 }
 
 /** Scratch 3 takes queries that are yet to be turned: nothing is there before the first scores. Outputs are turned into 0. */
 const TO_TURN = 3;
 
-function workOf(run: AttentionRun, form: Form, { heads, dim }: Attention, { queries, bias, answer }: Payload): Work {
+function workOf(run: AttentionRun, { heads, dim, keys, values }: Attention, payload: Payload): Work {
+  const { queries, bias, answer, staged } = payload;
   const outputBytes = heads * run.count * dim * 4;
   const asked = { at: scratch(TO_TURN), offset: 0, size: queries.byteLength };
   const uploads: Move[] = [
-    move(queries, isRotated(form.k) ? asked : rangeOf(run.queries, queries.byteLength)),
+    move(queries, isRotated(keys) ? asked : rangeOf(run.queries, queries.byteLength)),
     move(run.tableWords, rangeOf(run.table, run.tableWords.byteLength)),
     ...(bias && run.bias ? [move(bias, rangeOf(run.bias, bias.byteLength))] : []),
+    ...(staged?.uploads ?? []),
   ];
   const outputs = rangeOf(run.result, outputBytes);
   const turned = { at: scratch(0), offset: 0, size: outputBytes };
@@ -188,12 +225,13 @@ function workOf(run: AttentionRun, form: Form, { heads, dim }: Attention, { quer
   return {
     uploads,
     dispatches: [
-      ...(isRotated(form.k) ? [rotation(SIGNS.forward, dim, asked, rangeOf(run.queries, queries.byteLength))] : []),
+      ...(staged?.dispatches ?? []),
+      ...(isRotated(keys) ? [rotation(SIGNS.forward, dim, asked, rangeOf(run.queries, queries.byteLength))] : []),
       ...run.steps.map(dispatchOf),
-      ...(isRotated(form.v) ? [rotation(SIGNS.inverse, dim, outputs, turned)] : []),
+      ...(isRotated(values) ? [rotation(SIGNS.inverse, dim, outputs, turned)] : []),
     ],
     downloads: [
-      { piece: answer, from: 0, range: isRotated(form.v) ? turned : outputs },
+      { piece: answer, from: 0, range: isRotated(values) ? turned : outputs },
       { piece: answer, from: outputBytes, range: exponents },
     ],
   };

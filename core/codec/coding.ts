@@ -1,15 +1,17 @@
 // The runs that turn vectors into records of pages and back: what is uploaded, which kernels do it, and where it lies on the
 // adapter meanwhile. From places and shapes to `Work`: nothing is sent here.
 // Encoding: what stays as it is straight into pages; all else as f32, coded K without its mean, rotated where the codec wants
-// it, then records into pages. Decoding is the way back, from pages to a piece. Recoding goes from exact pages to coded ones, and nothing travels.
+// it, then records into pages. Decoding is the way back, from pages to a piece, for K with its rotary embedding too where it is
+// asked for. Recoding goes from exact pages to coded ones, and nothing travels.
 import { FORMAT, hadamardBlock, SIGNS } from '../../shaders/catalogue.ts';
 import { formatOf, type RecordName, recordWords } from '../../shaders/records.ts';
-import type { KvDtype } from '../contract/kv.ts';
+import { angleTable, PAIRS } from '../../shaders/rope.ts';
+import type { KvDtype, Rope } from '../contract/kv.ts';
 import { DTYPES } from '../contract/tensors.ts';
 import type { Run } from '../gpu/arena.ts';
 import { type Piece, privatePiece } from '../gpu/pieces.ts';
 import { type Move, scratch, type Work, type WorkDispatch, type WorkRange } from '../gpu/work.ts';
-import { exactFor, isRotated } from './pages.ts';
+import { aligned, BLOCK_TOKENS, exactFor, isRotated } from './pages.ts';
 
 /** Records after each other in a page, and which vectors they are of the stretch. */
 export interface Records {
@@ -30,6 +32,15 @@ export interface MeanRows {
   readonly begun: number;
 }
 
+/** Where vectors of a stretch are in their sequence: vector i is token (i + begun) % each of those from `position` on. */
+export interface Positions {
+  readonly rope: Rope;
+  readonly each: number;
+  readonly begun: number;
+  /** At the beginning of a block. */
+  readonly position: number;
+}
+
 /** Vectors after each other, in the order of a tensor; as many as fit a piece. */
 export interface Stretch {
   readonly dim: number;
@@ -39,13 +50,15 @@ export interface Stretch {
   readonly records: readonly Records[];
   /** What coded records lack. */
   readonly means: MeanRows | undefined;
+  /** What all lack, where it is to be added on the way out. */
+  readonly positions?: Positions | undefined;
 }
 
 /** Scratch buffers: three for values, one for what is looked up. */
 const [FIRST, SECOND, THIRD, TABLE] = [0, 1, 2, 3] as const;
 
 const inScratch = (buffer: number, size: number): WorkRange => ({ at: scratch(buffer), offset: 0, size });
-const inArena = ({ binding, byteOffset, byteLength }: Run): WorkRange => ({
+export const inArena = ({ binding, byteOffset, byteLength }: Run): WorkRange => ({
   at: binding,
   offset: byteOffset,
   size: byteLength,
@@ -86,25 +99,31 @@ function turning(
   return [shift(means, -1, dim, values, plain, THIRD), turn(SIGNS.forward, dim, values, THIRD, turned)];
 }
 
-export function decoding({ dim, vectors, dtype, piece, records, means }: Stretch): Work {
-  const exact = records.filter(({ codec }) => codec === exactFor(dtype));
-  const others = records.filter(({ codec }) => codec !== exactFor(dtype));
-  const asTheyAre = copies(exact, dim, dtype, piece);
+export function decoding({ dim, vectors, dtype, piece, records, means, positions }: Stretch): Work {
+  const isAsItIs = ({ codec }: Records) => codec === exactFor(dtype) && !positions;
+  const others = records.filter((each) => !isAsItIs(each));
+  const asTheyAre = copies(records.filter(isAsItIs), dim, dtype, piece);
   if (others.length === 0) return { downloads: asTheyAre };
   const values = vectors * dim;
   const coded = others.filter(({ codec }) => isRotated(codec));
   const plain = others.filter(({ codec }) => !isRotated(codec));
   const isShifted = means !== undefined && coded.length > 0;
   const done = isShifted ? FIRST : SECOND;
-  const last = dtype === 'F32' ? done : THIRD;
+  const other = done === FIRST ? SECOND : FIRST;
+  const placed = positions ? other : done;
+  const last = dtype === 'F32' ? placed : THIRD;
+  const sized = (buffer: number) => inScratch(buffer, values * 4);
+  const table = isShifted ? tableOf(means) : undefined;
+  const angles = positions && anglesOf(positions, vectors, table?.range.size ?? 0);
   return {
-    uploads: isShifted ? [tableOf(means)] : [],
+    uploads: [table, angles].filter((each) => each !== undefined),
     dispatches: [
       ...coded.map((each) => decode(each, dim, values, FIRST)),
       ...(coded.length > 0 ? [turn(SIGNS.inverse, dim, values, FIRST, SECOND)] : []),
       ...(isShifted ? [shift(means, 1, dim, values, SECOND, FIRST)] : []),
       ...plain.map((each) => decode(each, dim, values, done)), // what it overwrites was nothing
-      ...(dtype === 'F32' ? [] : [packing(dtype, values, done, THIRD)]),
+      ...(angles ? [embedding({ ...positions, dim, block: 0 }, sized(done), angles.range, sized(placed))] : []),
+      ...(dtype === 'F32' ? [] : [packing(dtype, values, placed, THIRD)]),
     ],
     downloads: [
       ...asTheyAre,
@@ -149,9 +168,18 @@ export function recoding(from: Records, to: Records, dim: number, means: MeanRow
   ];
 }
 
-export function tableOf({ values }: MeanRows): Move {
-  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return { piece: privatePiece(bytes), from: 0, range: inScratch(TABLE, bytes.length) };
+export const tableOf = ({ values }: MeanRows): Move => upload(values, scratch(TABLE), 0);
+
+/** The angles of a stretch, behind so many bytes of means. */
+function anglesOf({ rope, each, begun, position }: Positions, vectors: number, bytesBefore: number): Move {
+  const blocks = Math.ceil(Math.min(each, vectors + begun) / BLOCK_TOKENS);
+  const begins = Array.from({ length: blocks }, (_, block) => position + block * BLOCK_TOKENS);
+  return upload(angleTable(rope, begins), scratch(TABLE), aligned(bytesBefore));
+}
+
+export function upload({ buffer, byteOffset, byteLength }: Float32Array, at: number, offset: number): Move {
+  const piece = privatePiece(new Uint8Array(buffer, byteOffset, byteLength));
+  return { piece, from: 0, range: { at, offset, size: byteLength } };
 }
 
 const formatOfDtype = (dtype: KvDtype): number => (dtype === 'BF16' ? FORMAT.bf16 : FORMAT.f16);
@@ -182,21 +210,41 @@ export const rotation = (signs: number, dim: number, source: WorkRange, target: 
 const turn = (signs: number, dim: number, values: number, from: number, to: number): WorkDispatch =>
   rotation(signs, dim, inScratch(from, values * 4), inScratch(to, values * 4));
 
-const shift = (
-  means: MeanRows,
-  factor: number,
-  dim: number,
-  values: number,
-  from: number,
-  to: number,
+const shift = (means: MeanRows, factor: number, dim: number, values: number, from: number, to: number): WorkDispatch =>
+  shifted(
+    { ...means, dim, factor },
+    inScratch(from, values * 4),
+    inScratch(TABLE, means.values.byteLength),
+    inScratch(to, values * 4),
+  );
+
+type Shift = Pick<MeanRows, 'each' | 'begun'> & { readonly dim: number; readonly factor: number };
+
+/** Vectors with `factor` times their rows. */
+export const shifted = (
+  { dim, each, begun, factor }: Shift,
+  source: WorkRange,
+  rows: WorkRange,
+  target: WorkRange,
 ): WorkDispatch => ({
   kernel: 'shift',
-  parameters: { values, dim, each: means.each, begun: means.begun, factor },
-  bindings: {
-    source: inScratch(from, values * 4),
-    rows: inScratch(TABLE, means.values.byteLength),
-    target: inScratch(to, values * 4),
-  },
+  parameters: { values: source.size / 4, dim, each, begun, factor },
+  bindings: { source, rows, target },
+});
+
+type Walked = Pick<Positions, 'rope' | 'each' | 'begun'> & { readonly dim: number; readonly block: number };
+
+/** Vectors with their rotary embedding; `block` is that of token 0 in the table of angles. */
+export const embedding = (
+  { rope, dim, each, begun, block }: Walked,
+  source: WorkRange,
+  angles: WorkRange,
+  target: WorkRange,
+): WorkDispatch => ({
+  kernel: 'rope',
+  constants: { PAIRS: PAIRS[rope.pairs] },
+  parameters: { values: source.size / 4, dim, turned: rope.dims, each, begun, block },
+  bindings: { source, angles, target },
 });
 
 /** One after the other, at both ends. */

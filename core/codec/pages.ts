@@ -19,6 +19,7 @@ export type Part = 'k' | 'v';
 
 /** Storage buffers are bound at multiples of this. */
 const ALIGNMENT = 256;
+export const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
 export const isRotated = (codec: RecordName): boolean => formatOf(codec).rotated;
 export const sameForm = (a: Form, b: Form): boolean => a.k === b.k && a.v === b.v;
@@ -29,7 +30,7 @@ export const partBytes = ({ kvHeads, dim }: KvShape, codec: RecordName): number 
 
 /** Throws where a page would be larger than adapters have them. */
 export function pageBytes(shape: KvShape, form: Form): number {
-  const bytes = Math.ceil((partBytes(shape, form.k) + partBytes(shape, form.v)) / ALIGNMENT) * ALIGNMENT;
+  const bytes = aligned(partBytes(shape, form.k) + partBytes(shape, form.v));
   if (bytes <= SLAB_BYTES) return bytes;
   throw problem(
     'kv_malformed',

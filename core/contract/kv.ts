@@ -14,6 +14,8 @@ export type KvDtype = (typeof KV_DTYPES)[number];
 const LAYERS_MAX = 1024;
 const HEADS_MAX = 1024;
 const QUERIES_MAX = 1 << 16;
+/** Numbers of K of a token and layer: adapters have room for a block of them in f32. */
+export const ROPE_WIDTH_MAX = 81_920;
 
 const name = z
   .string()
@@ -23,18 +25,49 @@ const name = z
 const token = z.int32();
 const tokens = z.array(token).min(1).max(TOKENS_MAX);
 
-export const kvStoreQuerySchema = z.strictObject({
-  model: name,
-  salt: name.optional(),
-  codecK: z.string().max(64).default('raw'),
-  codecV: z.string().max(64).default('raw'),
-});
+/** Which channels a rotary embedding turns together: i and i + dims / 2 (Llama, NeoX), or 2 i and 2 i + 1 (GPT-J). */
+export const ROPE_PAIRS = ['halves', 'neighbours'] as const;
+export type RopePairs = (typeof ROPE_PAIRS)[number];
+const THETA_MAX = 1e12;
+const ROPE_SCALE_MIN = 1e-3;
+const ROPE_SCALE_MAX = 1e6;
+const ROPE_DIMS_STEP = 8;
+
+const number = (min: number, max: number) => z.coerce.number().min(min).max(max);
+
+export const kvStoreQuerySchema = z
+  .strictObject({
+    model: name,
+    salt: name.optional(),
+    codecK: z.string().max(64).default('raw'),
+    codecV: z.string().max(64).default('raw'),
+    /** Theta: K comes before its rotary embedding, and is turned whenever it is read; without it, K is taken as it comes. */
+    rope: number(1, THETA_MAX).optional(),
+    /** Positions are divided by it. */
+    ropeScale: number(ROPE_SCALE_MIN, ROPE_SCALE_MAX).optional(),
+    ropePairs: z.enum(ROPE_PAIRS).optional(),
+    /** How many channels of a head turn, the first; default all. */
+    ropeDims: integer(ROPE_DIMS_STEP, Math.max(...HEAD_DIMS))
+      .refine((dims) => dims % ROPE_DIMS_STEP === 0, `must be a multiple of ${ROPE_DIMS_STEP}`)
+      .optional(),
+  })
+  .superRefine(({ rope, ...more }, context) => {
+    for (const name of ['ropeScale', 'ropePairs', 'ropeDims'] as const)
+      if (rope === undefined && more[name] !== undefined)
+        context.addIssue({ code: 'custom', path: [name], message: 'says more of rope, which has to be given too' });
+  })
+  .transform(({ rope: theta, ropeScale: scale, ropePairs: pairs, ropeDims: dims, ...rest }) => ({
+    ...rest,
+    rope: theta === undefined ? undefined : { theta, scale, pairs, dims },
+  }));
 
 export const kvLoadSchema = z.strictObject({
   model: name,
   tokens,
   salt: name.optional(),
   dtype: z.enum(KV_DTYPES).default('F16'),
+  /** K as attention sees it, where it was stored before its rotary embedding. */
+  rope: z.boolean().optional(),
 });
 
 export const kvAttentionQuerySchema = z.strictObject({
@@ -73,6 +106,29 @@ export interface KvShape {
   readonly layers: number;
   readonly kvHeads: number;
   readonly dim: number;
+}
+
+/** The rotary embedding that K lacks as it is stored: pair i of a token at p turns by p / scale * theta^(-2 i / dims). */
+export interface Rope {
+  readonly theta: number;
+  readonly scale: number;
+  readonly pairs: RopePairs;
+  /** So many channels of a head turn, the first. */
+  readonly dims: number;
+}
+
+/** As callers say it: `scale` is 1, `pairs` are halves and `dims` all unless something else is said. */
+export type RopeAsked = Pick<Rope, 'theta'> & {
+  readonly [name in 'scale' | 'pairs' | 'dims']?: Rope[name] | undefined;
+};
+
+/** For K of this shape; throws where there is no such embedding of it. */
+export function readRope(asked: RopeAsked, { kvHeads, dim }: KvShape): Rope {
+  const { theta, scale = 1, pairs = 'halves', dims = dim } = asked;
+  if (dims > dim) throw badShape(`ropeDims is ${dims} and head_dim ${dim}; it must be ${dim} at most`);
+  if (kvHeads * dim > ROPE_WIDTH_MAX)
+    throw badShape(`kv_heads × head_dim is ${kvHeads * dim}; with rope it must be ${ROPE_WIDTH_MAX} at most`);
+  return { theta, scale, pairs, dims };
 }
 
 export interface KvStoreBody {
