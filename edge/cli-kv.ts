@@ -87,16 +87,17 @@ export async function kvLoad({ connect, words, options, io }: Call): Promise<voi
 // ---- what is asked
 
 /** What was not given is not sent: the defaults are the server's. */
-function storeOptionsOf({ model, salt, 'codec-k': codecK, 'codec-v': codecV }: Options): KvStoreOptions {
-  const parsed = kvStoreQuerySchema.safeParse({ model, salt, codecK, codecV });
-  if (parsed.success) return { model: parsed.data.model, salt, codecK, codecV };
+function storeOptionsOf({ model, salt, 'codec-k': codecK, 'codec-v': codecV, rope, ...more }: Options): KvStoreOptions {
+  const { 'rope-scale': ropeScale, 'rope-pairs': ropePairs, 'rope-dims': ropeDims } = more;
+  const parsed = kvStoreQuerySchema.safeParse({ model, salt, codecK, codecV, rope, ropeScale, ropePairs, ropeDims });
+  if (parsed.success) return { model: parsed.data.model, salt, codecK, codecV, rope: parsed.data.rope };
   const [issue] = parsed.error.issues;
   throw usage(`--${optionOf(issue?.path[0])}: ${issue?.message}.`);
 }
 
-function loadOptionsOf({ model, salt, dtype }: Options, tokens: Int32Array) {
-  const parsed = kvLoadSchema.safeParse({ model, salt, dtype, tokens: [...tokens] });
-  if (parsed.success) return { model: parsed.data.model, salt, dtype: parsed.data.dtype, tokens };
+function loadOptionsOf({ model, salt, dtype, 'with-rope': rope }: Options, tokens: Int32Array) {
+  const parsed = kvLoadSchema.safeParse({ model, salt, dtype, rope, tokens: [...tokens] });
+  if (parsed.success) return { model: parsed.data.model, salt, dtype: parsed.data.dtype, rope, tokens };
   const [issue] = parsed.error.issues;
   if (issue?.path[0] === 'tokens') throw new Failure(`the tokens: ${issue.message}.`);
   throw usage(`--${optionOf(issue?.path[0])}: ${issue?.message}.`);

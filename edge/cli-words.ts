@@ -19,10 +19,13 @@ export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam 
       --salt S           share it with who names the same salt; without, your tenant has its own
       --codec-k C        how K is kept, raw (default, bit for bit) or one of docs/http.md
       --codec-v C        how V is kept
+      --rope THETA       K is as it was before its rotary embedding
+      --rope-scale F, --rope-pairs P, --rope-dims N   and what there is to say of that
   blatam kv load TOKENS  fetch the KV of the longest held beginning; TOKENS is 1,2,3 or a file: safetensors, or text
       --model M          the model that it is of
       --salt S           the salt that it was stored with
       --dtype D          F32, F16 (default) or BF16
+      --with-rope        K with its rotary embedding, where it was stored before it
       --out FILE         where to; - is stdout
       --force            replace FILE if it exists
   blatam stats           hits, misses and sizes

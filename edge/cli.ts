@@ -33,11 +33,12 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   adapters: { words: [], wordsMin: 0, options: [], run: adapters },
   'kv store': {
     ...{ words: ['FILE'], wordsMin: 1, run: kvStore },
-    ...{ options: ['model', 'salt', 'codec-k', 'codec-v'], needs: ['model'] },
+    options: ['model', 'salt', 'codec-k', 'codec-v', 'rope', 'rope-scale', 'rope-pairs', 'rope-dims'],
+    needs: ['model'],
   },
   'kv load': {
     ...{ words: ['TOKENS'], wordsMin: 1, run: kvLoad },
-    ...{ options: ['model', 'salt', 'dtype', 'out', 'force'], needs: ['model', 'out'] },
+    ...{ options: ['model', 'salt', 'dtype', 'with-rope', 'out', 'force'], needs: ['model', 'out'] },
   },
 };
 const EVERYWHERE = ['url', 'key-file', 'json'];

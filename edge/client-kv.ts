@@ -12,6 +12,7 @@ import {
   type KvStoreAnswer,
   kvLoadSchema,
   kvStoreAnswerSchema,
+  type RopeAsked,
   readAttentionBody,
   readStoreBody,
 } from '../core/contract/kv.ts';
@@ -31,6 +32,8 @@ export interface KvStoreOptions extends KvOwner {
   /** Default `raw`: bit for bit. */
   readonly codecK?: string | undefined;
   readonly codecV?: string | undefined;
+  /** K is given as it was before this rotary embedding, and gets it when it is attended to. Default: K is taken as it comes. */
+  readonly rope?: RopeAsked | undefined;
 }
 
 /** Sixteen-bit numbers are given as their bits. */
@@ -53,6 +56,8 @@ export interface KvLoadOptions<D extends KvDtype = KvDtype> extends KvOwner {
   readonly tokens: Int32Array;
   /** Default F16. */
   readonly dtype?: D | undefined;
+  /** True: K with its rotary embedding, where it was stored before it. */
+  readonly rope?: boolean | undefined;
 }
 
 export interface KvLoaded<D extends KvDtype> extends KvValues<D> {
@@ -107,8 +112,9 @@ export function clientKv(ask: (ask: Ask) => Promise<Answer>, crypto: Crypto): Cl
     async store(sequence) {
       return kv.storeBody(storeFile(sequence), sequence);
     },
-    async storeBody(body, { model, salt, codecK, codecV }) {
-      const path = withQuery('/v1/kv/store', { model, salt, codecK, codecV });
+    async storeBody(body, { model, salt, codecK, codecV, rope: { theta, scale, pairs, dims } = {} }) {
+      const rope = { rope: theta, ropeScale: scale, ropePairs: pairs, ropeDims: dims };
+      const path = withQuery('/v1/kv/store', { model, salt, codecK, codecV, ...rope });
       return readJson(await post(path, SAFETENSORS, body), kvStoreAnswerSchema);
     },
     async load<D extends KvDtype = 'F16'>(options: KvLoadOptions<D>) {
@@ -145,8 +151,8 @@ export function clientKv(ask: (ask: Ask) => Promise<Answer>, crypto: Crypto): Cl
     return ask({ method: 'POST', path, body, digest, headers: { 'content-type': type } });
   }
 
-  async function openKv({ model, salt, tokens, dtype }: KvLoadOptions) {
-    const parsed = kvLoadSchema.safeParse({ model, salt, tokens: [...tokens], dtype });
+  async function openKv({ model, salt, tokens, dtype, rope }: KvLoadOptions) {
+    const parsed = kvLoadSchema.safeParse({ model, salt, tokens: [...tokens], dtype, rope });
     if (!parsed.success) {
       const [issue] = parsed.error.issues;
       throw new RangeError(`The ${issue?.path.join('.')} to load: ${issue?.message}.`);

@@ -27,7 +27,7 @@ import { collect, isMissing, readJson, refusal, withQuery } from './client-answe
 import { type ClientKv, clientKv } from './client-kv.ts';
 import { type Answer, lengthOf, openWire, type StreamBody, TransferError, type WireOptions } from './client-wire.ts';
 
-export type { KvBlock, KvDtype, KvShape, KvStoreAnswer } from '../core/contract/kv.ts';
+export type { KvBlock, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../core/contract/kv.ts';
 export type { ListAnswer, PutAnswer, TensorEntry } from '../core/contract/messages.ts';
 export type { TensorData } from '../core/contract/tensors.ts';
 export { BlatamError } from './client-answers.ts';

@@ -493,6 +493,8 @@ describe('used wrongly', () => {
     [['kv', 'store', 'x.bin'], /kv store needs --model\./],
     [['kv', 'store', 'x.bin', '--model', ''], /kv store x\.bin: --model: /],
     [['kv', 'store', 'x.bin', '--model', 'm', '--codec-k', 'x'.repeat(65)], /--codec-k: /],
+    [['kv', 'store', 'x.bin', '--model', 'm', '--rope', '0'], /--rope: /],
+    [['kv', 'store', 'x.bin', '--model', 'm', '--rope-scale', '2'], /--rope-scale: says more of rope, which/],
     [['kv', 'load', '1', '--model', 'm'], /kv load needs --out\./],
     [['kv', 'load', '1', '--model', 'm', '--out', ''], /--out is empty/],
     [['kv', 'load', '1', '--model', 'm', '--out', 'x', '--dtype', 'I8'], /--dtype: /],

@@ -65,9 +65,16 @@ describe('store()', () => {
     };
     assert.deepEqual(await kv().store(sequence), answer);
     await kv().store({ ...sequence, salt: 's', codecK: 'tq4', codecV: 'raw' });
+    await kv().store({ ...sequence, rope: { theta: 5e5 } });
+    await kv().store({ ...sequence, rope: { theta: 1e4, scale: 8, pairs: 'neighbours', dims: 32 } });
     assert.deepEqual(
       server.requests.map(({ method, url }) => `${method} ${url}`),
-      ['POST /v1/kv/store?model=m+1', 'POST /v1/kv/store?model=m+1&salt=s&codecK=tq4&codecV=raw'],
+      [
+        'POST /v1/kv/store?model=m+1',
+        'POST /v1/kv/store?model=m+1&salt=s&codecK=tq4&codecV=raw',
+        'POST /v1/kv/store?model=m+1&rope=500000',
+        'POST /v1/kv/store?model=m+1&rope=10000&ropeScale=8&ropePairs=neighbours&ropeDims=32',
+      ],
     );
     const [sent = new Uint8Array()] = bodies;
     const layout = parseTensors(sent);
@@ -103,6 +110,8 @@ describe('load()', () => {
       ...{ model: 'm', salt: 's', tokens: [5, 6, 7], dtype: 'F16' },
     });
     assert.ok(found);
+    await kv().load({ model: 'm', tokens, rope: true });
+    assert.equal(JSON.parse(new TextDecoder().decode(bodies[1])).rope, true);
     assert.deepEqual([found.matchedTokens, found.dtype, found.shape], [2, 'F16', shape]);
     assert.deepEqual([found.k[255], found.v[0], found.v.length], [255, 1000, 256]);
     assert.equal(found.k.buffer, found.v.buffer);

@@ -105,6 +105,9 @@ test('what is wrong is said, with what would be right', async () => {
     [await cut([ids, { name: 'k', dtype: 'F16', shape, data: k }]), 'kv_malformed', /lacks v/],
     [await post('store', storeFile()), 'query_malformed', /model/],
     [await post('store?model=m&codecK=mp3', storeFile()), 'codec_unknown', /tcq4/],
+    [await post('store?model=m&rope=-1', storeFile()), 'query_malformed', /"path":"rope"/],
+    [await post('store?model=m&ropeScale=2', storeFile()), 'query_malformed', /"path":"ropeScale"/],
+    [await post('store?model=m&rope=10000&ropeDims=128', storeFile()), 'kv_malformed', /ropeDims is 128/],
     [await post('attention?model=m&layer=0', storeFile()), 'kv_malformed', /lacks q/],
     [await json('load', { model: 'm', tokens: [1.5] }), 'body_malformed', /tokens\.0/],
     [await json('load', { model: 'm', tokens: [] }), 'body_malformed', /tokens/],
@@ -149,6 +152,22 @@ test('the client stores, loads and attends with typed arrays, bit for bit where 
   );
 });
 
+test('K stored before its rotary embedding loads as it was, and embedded where that is asked for', async () => {
+  const { kv } = createClient({ url: blatam.edge, ...key });
+  const n = 64;
+  const numbers = Float32Array.from({ length: n * DIM }, () => random.next() - 0.5);
+  const one = { model: 'rope', shape: { layers: 1, kvHeads: 1, dim: DIM }, dtype: 'F32' } as const;
+  const ids = tokens.slice(0, n);
+  await kv.store({ ...one, tokens: ids, k: numbers, v: numbers, rope: { theta: 10_000, pairs: 'neighbours' } });
+  assert.deepEqual((await kv.load({ model: 'rope', tokens: ids, dtype: 'F32' }))?.k, numbers);
+  const embedded = await kv.load({ model: 'rope', tokens: ids, dtype: 'F32', rope: true });
+  assert.deepEqual(embedded?.v, numbers);
+  // the first pair of the last token turns by its position
+  const [x = 0, y = 0] = numbers.subarray(63 * DIM);
+  for (const [at, wanted] of [x * Math.cos(63) - y * Math.sin(63), x * Math.sin(63) + y * Math.cos(63)].entries())
+    assert.ok(Math.abs((embedded?.k[63 * DIM + at] ?? 0) - wanted) < 1e-6);
+});
+
 test('the client stores the end of a sequence whose beginning is held', async () => {
   const { kv } = createClient({ url: blatam.edge, ...key });
   const from = (numbers: Float32Array, first: number, end: number) =>
@@ -186,6 +205,13 @@ test('the command line stores a file, and what it loads back is what the file ha
   const [first] = layout.tensors;
   assert.ok(first);
   assert.deepEqual(tensorBytes(file, layout, first), bytesOf(heldRows(new Uint16Array(k.buffer))));
+
+  await run('kv', 'store', path('kv'), '--model', 'roped', '--rope', '10000', '--rope-pairs', 'neighbours');
+  const said = async (name: string, ...more: string[]) => {
+    await run('kv', 'load', path('kv'), '--model', 'roped', '--out', path(name), ...more);
+    return parseTensors(new Uint8Array(readFileSync(path(name)))).metadata.rope;
+  };
+  assert.deepEqual([await said('before'), await said('after', '--with-rope')], ['before', 'applied']);
 });
 
 /** Of each layer and head, what fills blocks. */
