@@ -161,7 +161,7 @@ test('SIGTERM and SIGINT to npm stop what npm start started', async () => {
       output += text;
     });
     const closed = once(npm, 'close'); // also: nobody holds its output any more
-    while (!output.includes('ready in')) await new Promise((resolve) => setTimeout(resolve, 20));
+    while (!/ready,? in/.test(output)) await new Promise((resolve) => setTimeout(resolve, 20));
     for (const signal of signals) npm.kill(signal);
     const [code] = (await closed) as [number | null];
     assert.equal(code, 0, output);
