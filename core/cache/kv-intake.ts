@@ -1,6 +1,6 @@
 // One store on its way in: each piece of its body straight into pages, as records. Pages are leased block by block as vectors
 // come, so that nothing is ever larger than the pieces and what is kept. Tokens that come before K and V say which blocks are
-// held already, and those cost nothing; where tokens come last, all blocks are coded, and what was held is given back.
+// held already, and those cost nothing; where tokens come later, all blocks are coded, and what was held is given back.
 // Where room ends, the blocks before are kept: a shorter beginning is still one.
 
 import { encoding, type Records } from '../codec/coding.ts';
@@ -94,6 +94,7 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   }
 
   function recognize(): void {
+    if (made.size > 0) return; // K or V came first: who else holds a block may lose it yet, and half of ours would be missing
     known = held.blocks.match(root, tokens.subarray(0, blockCount * BLOCK_TOKENS));
     if (known.blocks.length < blocksBefore)
       throw problem(
@@ -102,7 +103,7 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
         { matchedTokens: known.tokens },
       );
     release = held.blocks.hold(known.blocks);
-    if (made.size === 0 && known.blocks.length > 0) means = known.blocks[0]?.pages.means;
+    if (known.blocks.length > 0) means = known.blocks[0]?.pages.means;
   }
 
   /** Where a block is to be written; undefined where it is not. */

@@ -7,7 +7,14 @@ import type { KvStoreOptions } from '../../../core/cache/kv.ts';
 import { floatsOf } from '../../../core/codec/means.ts';
 import type { KvDtype } from '../../../core/contract/kv.ts';
 import { Problem } from '../../../core/contract/problems.ts';
-import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../../../core/contract/tensors.ts';
+import {
+  joinParts,
+  parseTensors,
+  type TensorData,
+  tensorBytes,
+  tensorHeader,
+  tensorParts,
+} from '../../../core/contract/tensors.ts';
 import { SLAB_BYTES } from '../../../core/gpu/arena.ts';
 import type { GpuLease } from '../../../core/gpu/gpu-lease.ts';
 import { SOURCE, takeAll } from '../../support/adapters.ts';
@@ -438,6 +445,33 @@ test('a drain that is called off gives back what it took, and a drain under stor
   await engine.kv.drain(adapter, patience());
   await Promise.all(storing);
   assert.equal(engine.pool.reportOf(adapter).state, 'drained');
+  await engine.assertIdle();
+});
+
+test('store() of tokens between K and V keeps whole blocks, if those it knew of leave meanwhile', async (t) => {
+  const random = seeded();
+  const engine = await startEngine(t, { kv: { window: EXACT } });
+  const given = sequence(random, [1, 2, 64 * 3, 64]);
+  const [first] = (await store(engine, fileOf(given))).blocks;
+  const adapter = first?.adapter ?? '';
+  const [n, { dtype, shape, k, v }] = [given.tokens.length, given];
+  const header = tensorHeader([
+    { name: 'k', dtype, shape },
+    { name: 'tokens', dtype: 'I32', shape: [n] },
+    { name: 'v', dtype, shape },
+  ]);
+  const length = header.length + k.length + 4 * n + v.length;
+  async function* chunks() {
+    yield joinParts([header, k, bytesOf(given.tokens)]);
+    engine.pool.drain(adapter);
+    assert.equal((await engine.kv.drain(adapter, patience())).left, 3, 'there is no other adapter');
+    engine.pool.resume(adapter);
+    yield v;
+  }
+  const stored = await store(engine, header, { body: { chunks: chunks(), length } });
+  assert.deepEqual([stored.storedTokens, stored.deduplicatedTokens], [n, 0]);
+  const found = await load(engine, given.tokens, 'F16');
+  assert.ok(Buffer.compare(found.k, k) === 0 && Buffer.compare(found.v, v) === 0);
   await engine.assertIdle();
 });
 
