@@ -22,8 +22,18 @@ const name = z
   .min(1)
   .max(200)
   .regex(/^[\x20-\x7e]+$/, 'only printable ASCII is allowed');
-const token = z.int32();
-const tokens = z.array(token).min(1).max(TOKENS_MAX);
+const isToken = (value: unknown): value is number => typeof value === 'number' && (value | 0) === value;
+/** The first fault is the only one told: a million of them would take seconds, and a gigabyte. */
+const tokens = z
+  .array(z.unknown())
+  .min(1)
+  .max(TOKENS_MAX)
+  .transform((values, context): number[] => {
+    if (values.every(isToken)) return values;
+    const odd = values.findIndex((value) => !isToken(value));
+    context.addIssue({ code: 'custom', path: [odd], message: 'must be a whole number of 32 bits' });
+    return z.NEVER;
+  });
 
 /** Which channels a rotary embedding turns together: i and i + dims / 2 (Llama, NeoX), or 2 i and 2 i + 1 (GPT-J). */
 export const ROPE_PAIRS = ['halves', 'neighbours'] as const;

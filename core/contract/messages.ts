@@ -104,9 +104,13 @@ export function parseBody<S extends z.ZodType>(schema: S, body: Uint8Array): z.i
   throw problem('body_malformed', `The body is malformed. ${first}.`, { faults });
 }
 
-/** Each fault with its path, and the first in words. */
+const FAULTS_TOLD_MAX = 16;
+
+/** Faults with their paths, as many as somebody reads, and the first in words. */
 function faultsOf({ issues }: z.ZodError) {
-  const faults = issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
+  const faults = issues
+    .slice(0, FAULTS_TOLD_MAX)
+    .map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
   const [first] = faults.map(({ path, message }) => (path ? `${path}: ${message}` : message));
   return { first, faults };
 }

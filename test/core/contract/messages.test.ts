@@ -2,9 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { z } from 'zod';
+import { kvLoadSchema } from '../../../core/contract/kv.ts';
 import {
   keySchema,
   listQuerySchema,
+  parseBody,
   parseCodec,
   parseKey,
   parseQuery,
@@ -111,6 +114,29 @@ test('parseQuery() refuses unknown names, unknown choices and repetitions', () =
 test('parseQuery() lists every fault with its name', () => {
   const { extra } = refuses('query_malformed', () => parseQuery(putQuerySchema, query('ttl=0&priority=101')));
   assert.deepEqual((extra.faults as { path: string }[]).map(({ path }) => path).sort(), ['priority', 'ttl']);
+});
+
+test('parseBody() tells no more faults than somebody reads, of a million wrong tokens one', () => {
+  const body = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+  const { extra } = refuses(
+    'body_malformed',
+    () => parseBody(z.array(z.number()), body(Array(1000).fill(''))),
+    /^.*0: /,
+  );
+  assert.equal((extra.faults as unknown[]).length, 16);
+  for (const odd of ['1', 1.5, 2 ** 31, -(2 ** 31) - 1, null]) {
+    const tokens = Array(1000).fill(7).concat(odd, odd);
+    const fault = refuses('body_malformed', () => parseBody(kvLoadSchema, body({ model: 'm', tokens })));
+    assert.deepEqual(fault.extra.faults, [{ path: 'tokens.1000', message: 'must be a whole number of 32 bits' }]);
+  }
+  const tokens = [0, -0, 2 ** 31 - 1, -(2 ** 31)];
+  assert.deepEqual(parseBody(kvLoadSchema, body({ model: 'm', tokens })).tokens, [0, 0, 2 ** 31 - 1, -(2 ** 31)]);
+  for (const count of [0, 2 ** 20 + 1])
+    refuses(
+      'body_malformed',
+      () => parseBody(kvLoadSchema, body({ model: 'm', tokens: Array(count).fill('') })),
+      /tokens/,
+    );
 });
 
 test('parseQuery() of a list has its bounds', () => {
