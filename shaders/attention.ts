@@ -3,7 +3,8 @@
 //
 // A result is an array of f32: the outputs of all rows (heads x queries x dim), then their log-sum-exps (heads x queries);
 // its outputs are normalised. A row that sees no token has zeros and NOTHING. Results over different tokens of the same rows
-// (other bindings, codecs, adapters, nodes) merge by `mergeResults`, exactly but for rounding.
+// (other bindings, codecs, adapters, nodes) merge by `mergeResults`, exactly but for rounding; a row that is NaN in one of
+// them is NaN, and never one that sees nothing.
 //
 // A run fits into scratch, and no dispatch of it is long: many queries are taken in blocks, a run for each; many pages in
 // spans, several in a run. A dispatch never reads and writes one scratch buffer. Their use: 0 queries, page table and bias
@@ -337,7 +338,8 @@ export function mergeResults(results: readonly Float32Array[], dim: number): Flo
     );
   const merged = new Float32Array(one.length);
   const rows = one.length / (dim + 1);
-  for (let row = 0; row < rows; row++) mergeRow(results, row, rows, dim, merged);
+  const sums = new Float64Array(dim);
+  for (let row = 0; row < rows; row++) mergeRow(results, row, rows, sums, merged);
   return merged;
 }
 
@@ -345,18 +347,22 @@ function mergeRow(
   results: readonly Float32Array[],
   row: number,
   rows: number,
-  dim: number,
+  sums: Float64Array,
   merged: Float32Array,
 ): void {
+  const dim = sums.length;
   const exponents = results.map((result) => result[rows * dim + row] ?? NOTHING);
   const largest = exponents.reduce((a, b) => Math.max(a, b), NOTHING);
-  const shares = exponents.map((exponent) => (exponent > NOTHING ? Math.exp(exponent - largest) : 0));
+  const shares = exponents.map((exponent) => (exponent === NOTHING ? 0 : Math.exp(exponent - largest)));
   const sum = shares.reduce((a, b) => a + b, 0);
-  merged[rows * dim + row] = sum > 0 ? largest + Math.log(sum) : NOTHING;
+  merged[rows * dim + row] = sum === 0 ? NOTHING : largest + Math.log(sum);
   if (sum === 0) return;
-  for (let d = row * dim; d < (row + 1) * dim; d++) {
-    let value = 0;
-    for (const [i, result] of results.entries()) value += (shares[i] ?? 0) * (result[d] ?? 0);
-    merged[d] = value / sum;
-  }
+  sums.fill(0);
+  for (const [i, result] of results.entries()) addScaled(sums, result, row * dim, shares[i] ?? 0);
+  for (let d = 0; d < dim; d++) merged[row * dim + d] = (sums[d] ?? 0) / sum;
+}
+
+/** One result after the other, as memory lies: this is what answers of many queries wait for. */
+function addScaled(sums: Float64Array, values: Float32Array, from: number, factor: number): void {
+  for (let d = 0; d < sums.length; d++) sums[d] = (sums[d] ?? 0) + factor * (values[from + d] ?? 0);
 }

@@ -186,6 +186,8 @@ describe('results', () => {
     const none = Float32Array.of(0, 0, 0, 0, NOTHING);
     assert.deepEqual(mergeResults([none, one, none], 4), one);
     assert.deepEqual(mergeResults([none, none], 4), none);
+    const odd = Float32Array.of(1, 2, 3, 4, Number.NaN);
+    assert.ok(mergeResults([none, odd, one], 4).every(Number.isNaN), 'what is not a number has not seen nothing');
     assert.throws(() => mergeResults([], 4), { message: /no results/ });
     assert.throws(() => mergeResults([one, new Float32Array(10)], 4), { message: /not of the same rows/ });
   });
