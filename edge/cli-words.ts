@@ -123,7 +123,7 @@ export function entryRows(entries: readonly TensorEntry[]): string {
   return columns([['KEY', 'SIZE', 'KEPT', 'TIER', 'HOLDS', 'EXPIRES'], ...rows], [1, 2]);
 }
 
-export function statsRows({ hits, bytes, ...stats }: Stats): string {
+export function statsRows({ hits, bytes, kv, ...stats }: Stats): string {
   const found = hits.hot + hits.cold;
   const asked = found + stats.misses;
   return columns([
@@ -136,6 +136,8 @@ export function statsRows({ hits, bytes, ...stats }: Stats): string {
     ['evictions', `${stats.evictions}`],
     ['expired', `${stats.expired}`],
     ['lost', `${stats.lost}`],
+    ['kv', `${counted(kv.blocks, 'block')}, ${size(kv.bytes)}, ${kv.evictions} evicted, ${kv.lost} lost`],
+    ['kv tokens', `${kv.tokens.matched} of ${kv.tokens.asked} asked for were held`],
   ]);
 }
 

@@ -80,6 +80,13 @@ const statsSchema = z.looseObject({
   expired: z.number(),
   lost: z.number(),
   bytes: z.looseObject({ hot: z.number(), disk: z.number() }),
+  kv: z.looseObject({
+    blocks: z.number(),
+    bytes: z.number(),
+    evictions: z.number(),
+    lost: z.number(),
+    tokens: z.looseObject({ asked: z.number(), matched: z.number() }),
+  }),
 });
 const adapterSchema = z.looseObject({
   id: z.string(),

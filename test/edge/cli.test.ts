@@ -318,6 +318,8 @@ describe('ls, rm, stats, adapters', () => {
         'evictions  5',
         'expired    6',
         'lost       0',
+        'kv         1 block, 2.0 KiB, 8 evicted, 9 lost',
+        'kv tokens  256 of 300 asked for were held',
         '',
       ].join('\n'),
     );

@@ -43,6 +43,7 @@ export const STATS = {
   expired: 6,
   lost: 0,
   bytes: { hot: 3_145_728, disk: 1536 },
+  kv: { blocks: 1, bytes: 2048, evictions: 8, lost: 9, tokens: { asked: 300, matched: 256 } },
 };
 export const ADAPTERS = [
   {
