@@ -298,8 +298,11 @@ function chunkPages(attention: Attention, pages: number, count: number): number 
 
 // ---- on the processor
 
+type Rows = Pick<Attention, 'heads' | 'queries'>;
+type Queries = Pick<AttentionRun, 'first' | 'count'>;
+
 /** Of heads x queries x width values those of `count` queries from `first` on: what a run's queries and biases are. */
-export function rowsOf(all: Float32Array, { heads, queries }: Attention, { first, count }: AttentionRun): Float32Array {
+export function rowsOf(all: Float32Array, { heads, queries }: Rows, { first, count }: Queries): Float32Array {
   const width = all.length / (heads * queries);
   const some = new Float32Array(heads * count * width);
   for (let head = 0; head < heads; head++) {
@@ -310,15 +313,18 @@ export function rowsOf(all: Float32Array, { heads, queries }: Attention, { first
 }
 
 /** A result in which no row has seen anything. */
-export function emptyResult({ heads, queries, dim }: Attention): Float32Array<ArrayBuffer> {
+export function emptyResult({ heads, queries, dim }: Rows & Pick<Attention, 'dim'>): Float32Array<ArrayBuffer> {
   const rows = heads * queries;
   return new Float32Array(resultFloats(rows, dim)).fill(NOTHING, rows * dim);
 }
 
 /** Puts the result of a run into that of all queries. */
-export function placeResult(into: Float32Array, attention: Attention, run: AttentionRun, result: Float32Array): void {
-  const { heads, queries, dim } = attention;
-  const { first, count } = run;
+export function placeResult(
+  into: Float32Array,
+  { heads, queries, dim }: Rows & Pick<Attention, 'dim'>,
+  { first, count }: Queries,
+  result: Float32Array,
+): void {
   for (let head = 0; head < heads; head++) {
     const [from, to] = [head * count, head * queries + first];
     into.set(result.subarray(from * dim, (from + count) * dim), to * dim);

@@ -71,6 +71,7 @@ const RUN_PRODUCTS_MAX = 2 ** 32;
 const RUN_PAGES_MAX = 4096;
 /** As many queries as a run takes at most (shaders/attention.ts). */
 const RUN_QUERIES = 128;
+/** Of an adapter: what they result in is merged before there are more. */
 const PARTS_AT_ONCE = 8;
 
 /** Pages that one plan can take. */
@@ -81,15 +82,29 @@ interface Group {
   readonly pages: { readonly held: CodedPages; readonly block: number }[];
 }
 
+/** Some queries of a question, and where the first of them is in the sequence. */
+interface Asked extends AttendOptions {
+  readonly position: number;
+}
+
+/** A block of queries after the other: beside the answer there are never more than the results of one block in memory. */
 export async function attend(options: AttendOptions): Promise<KvResult> {
-  const { shape, query } = options;
+  const { shape, query, tokens } = options;
   const { heads, queries } = query;
   const { dim } = shape;
-  const results: Promise<Float32Array>[] = [];
-  for (const group of groupsOf(options)) results.push(attendGroup(group, options));
-  const merged = mergeResults(await together(results), dim);
+  const whole = { heads, queries, dim };
+  const all = emptyResult(whole);
+  const adapters = [...Map.groupBy(groupsOf(options), ({ lease }) => lease.adapter).values()];
+  const most = Math.min(RUN_QUERIES, Math.max(1, Math.floor(PIECE_BYTES / (resultFloats(heads, dim) * 4))));
+  for (let first = 0; first < queries; first += most) {
+    const block = { first, count: Math.min(most, queries - first) };
+    const some = { ...query, q: rowsOf(query.q, whole, block), queries: block.count };
+    const asked = { ...options, query: some, position: tokens - queries + first };
+    const results = await together(adapters.map((groups) => attendOn(groups, asked)));
+    placeResult(all, whole, block, mergeResults(results, dim));
+  }
   const rows = heads * queries;
-  return { o: merged.subarray(0, rows * dim), lse: merged.subarray(rows * dim) };
+  return { o: all.subarray(0, rows * dim), lse: all.subarray(rows * dim) };
 }
 
 function groupsOf({ pages }: AttendOptions): Group[] {
@@ -106,20 +121,21 @@ function groupsOf({ pages }: AttendOptions): Group[] {
   return [...groups.values()];
 }
 
-/** In parts, some of them at once: their results are as large as the answer, and are merged before there are more. */
-async function attendGroup(group: Group, options: AttendOptions): Promise<Float32Array> {
-  const parts = partsOf(group, options);
-  let merged: Float32Array = emptyResult(attentionOf({ ...group, pages: [] }, options));
+/** What lies on one adapter, some parts of it at once. */
+async function attendOn(groups: readonly Group[], asked: Asked): Promise<Float32Array> {
+  const { shape, query } = asked;
+  const parts = groups.flatMap((group) => partsOf(group, asked));
+  let merged: Float32Array = emptyResult({ ...query, dim: shape.dim });
   for (let first = 0; first < parts.length; first += PARTS_AT_ONCE) {
-    const some = parts.slice(first, first + PARTS_AT_ONCE).map((part) => attendPart(part, options));
-    merged = mergeResults([merged, ...(await together(some))], options.shape.dim);
+    const some = parts.slice(first, first + PARTS_AT_ONCE).map((part) => attendPart(part, asked));
+    merged = mergeResults([merged, ...(await together(some))], shape.dim);
   }
   return merged;
 }
 
 /** So many pages at a time that no run takes long (a canary waits behind it), and no more than are staged at once. */
-function partsOf(group: Group, { shape, rope, query }: AttendOptions): Group[] {
-  const rows = query.heads * Math.min(query.queries, RUN_QUERIES);
+function partsOf(group: Group, { shape, rope, query }: Asked): Group[] {
+  const rows = query.heads * query.queries;
   const swift = Math.floor(RUN_PRODUCTS_MAX / (rows * shape.dim * BLOCK_TOKENS));
   const most = Math.max(1, Math.min(RUN_PAGES_MAX, swift, rope ? stagedPagesMax(shape, group.form) : RUN_PAGES_MAX));
   const parts: Group[] = [];
@@ -128,26 +144,18 @@ function partsOf(group: Group, { shape, rope, query }: AttendOptions): Group[] {
   return parts;
 }
 
-/** As many queries at a time as an answer has room for. */
-async function attendPart(group: Group, options: AttendOptions): Promise<Float32Array> {
-  const { query, shape, rope } = options;
-  const attention = attentionOf(group, options);
-  const most = Math.max(1, Math.floor(PIECE_BYTES / (resultFloats(query.heads, shape.dim) * 4)));
+async function attendPart(group: Group, asked: Asked): Promise<Float32Array> {
+  const { query, shape, rope } = asked;
+  const attention = attentionOf(group, asked);
   const bias = group.means && !rope ? scoreBias(group.means, shape, query.layer, query) : undefined;
   const all = emptyResult(attention);
-  for (let first = 0; first < query.queries; first += most) {
-    const some = { ...attention, queries: Math.min(most, query.queries - first), position: attention.position + first };
-    for (const run of planAttention(some)) {
-      const here = { ...run, first: first + run.first };
-      const answer = await send(here, group, attention, bias, options);
-      placeResult(all, attention, here, answer);
-    }
-  }
+  for (const run of planAttention(attention))
+    placeResult(all, attention, run, await send(run, group, attention, bias, asked));
   return all;
 }
 
-function attentionOf({ form, pages, lease, means }: Group, options: AttendOptions): Attention {
-  const { shape, rope, query, tokens, isGpu } = options;
+function attentionOf({ form, pages, lease, means }: Group, asked: Asked): Attention {
+  const { shape, rope, query, position: first, tokens, isGpu } = asked;
   const { kvHeads, dim } = shape;
   const seen = rope ? stagedForm(form) : form;
   const { heads, queries, causal, window, scale, layer } = query;
@@ -161,7 +169,7 @@ function attentionOf({ form, pages, lease, means }: Group, options: AttendOption
       const { binding, byteOffset } = held.lease.range(layer);
       return { at: { binding }, offset: byteOffset, position };
     }),
-    ...{ position: tokens - queries, begin: 0, end: tokens },
+    ...{ position: first, begin: 0, end: tokens },
     biased: means !== undefined && !rope,
     gpu: isGpu(lease.adapter),
   };

@@ -339,6 +339,8 @@ test('attention() over held pages is attention over what load() gives', async (t
     { codecK: 'tcq4f', codecV: 'q8r', dim: 64, n: 64 * 4 - 11, queries: 5, causal: true, window: 0 },
     { codecK: 'raw', codecV: 'tq4', dim: 80, n: 200, queries: 3, causal: false, window: 0 },
     { codecK: 'q8r', codecV: 'raw', dim: 96, n: 64 * 4, queries: 16, causal: true, window: 100 },
+    { codecK: 'tq4', codecV: 'q8r', dim: 64, n: 64 * 5, queries: 300, causal: true, window: 0 },
+    { codecK: 'q8r', codecV: 'tq4', dim: 64, n: 64 * 4 - 30, queries: 130, causal: false, window: 0 },
   ]) {
     const given = sequence(random, [2, 2, Math.ceil(asked.n / 64) * 64, dim]);
     await store(engine, fileOf(given), { codecK, codecV });
