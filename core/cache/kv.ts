@@ -224,7 +224,11 @@ export function openKv(options: KvOptions): Kv {
       const found = longest({ ...o, tokens }, fits);
       const matchedTokens = found?.match.tokens ?? 0;
       if (!found || matchedTokens < tokenCount)
-        throw problem('kv_unknown', `Of these ${tokenCount} tokens ${matchedTokens} are held.`, { matchedTokens });
+        throw problem(
+          'kv_unknown',
+          `Of these ${tokenCount} tokens ${matchedTokens} are held with a layer ${o.layer}, head_dim ${dim} and kv_heads that divide ${heads}.`,
+          { matchedTokens },
+        );
       const { pages, release } = held.read(found.match.blocks);
       try {
         const { layer, causal, scale = 1 / Math.sqrt(dim), window = 0 } = o;

@@ -95,6 +95,9 @@ test('attention answers outputs and log-sum-exps, and 404 with what is held wher
   assert.equal(missing.status, 404);
   const problem = (await missing.json()) as { code: string; matchedTokens: number };
   assert.deepEqual([problem.code, problem.matchedTokens], ['kv_unknown', 192]);
+  const layerless = await post('attention?model=m&layer=99', question(150));
+  assert.equal(layerless.status, 404);
+  assert.match(await layerless.text(), /of these 150 tokens 0 are held with a layer 99/i);
 });
 
 test('what is wrong is said, with what would be right', async () => {
