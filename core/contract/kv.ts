@@ -14,6 +14,8 @@ export type KvDtype = (typeof KV_DTYPES)[number];
 const LAYERS_MAX = 1024;
 const HEADS_MAX = 1024;
 const QUERIES_MAX = 1 << 16;
+/** Adapters take it in 32 bits, where larger ones are infinite. */
+const SCALE_MAX = 1e30;
 /** Numbers of K of a token and layer: adapters have room for a block of them in f32. */
 export const ROPE_WIDTH_MAX = 81_920;
 
@@ -85,7 +87,7 @@ export const kvAttentionQuerySchema = z.strictObject({
   layer: integer(0, LAYERS_MAX - 1),
   salt: name.optional(),
   /** Default 1/sqrt(head_dim). */
-  scale: z.coerce.number().positive().finite().optional(),
+  scale: z.coerce.number().positive().max(SCALE_MAX).optional(),
   causal: z
     .enum(['true', 'false'])
     .default('true')

@@ -1,7 +1,7 @@
-// What a store's query may say of K's rotary embedding, and what is said of one that is wrong.
+// What queries may say: of K's rotary embedding in a store, of an attention's scale; and what is said of what is wrong.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { kvStoreQuerySchema, ROPE_WIDTH_MAX, readRope } from '../../../core/contract/kv.ts';
+import { kvAttentionQuerySchema, kvStoreQuerySchema, ROPE_WIDTH_MAX, readRope } from '../../../core/contract/kv.ts';
 import { parseQuery } from '../../../core/contract/messages.ts';
 import { Problem } from '../../../core/contract/problems.ts';
 
@@ -50,4 +50,10 @@ test('readRope() refuses more channels than a head has, and more heads than scra
   const widest = { layers: 1, kvHeads: ROPE_WIDTH_MAX / 128, dim: 128 };
   assert.equal(readRope({ theta: 1e4 }, widest).dims, 128);
   assert.throws(() => readRope({ theta: 1e4 }, { ...widest, kvHeads: widest.kvHeads + 1 }), /it must be 81920 at most/);
+});
+
+test('the scale of an attention is one that 32 bits can tell', () => {
+  const scaleOf = (scale: string) => kvAttentionQuerySchema.safeParse({ model: 'm', layer: '0', scale }).data?.scale;
+  assert.equal(scaleOf('0.125'), 0.125);
+  for (const odd of ['0', '-1', '1e39', 'Infinity', 'NaN', '']) assert.equal(scaleOf(odd), undefined, odd);
 });
