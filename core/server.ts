@@ -161,7 +161,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   });
   app.post('/v1/cache/check', (c) => {
     allow(c, 'cache:admin', 'check');
-    const faults = cache.check();
+    const faults = [...cache.check(), ...parts.kv.check()];
     return c.json({ ok: faults.length === 0, faults });
   });
   app.get('/v1/internal/keys/:keyid', async (c) => {

@@ -173,6 +173,7 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
     insert,
     remove,
     hold(held) {
+      if (held.some(({ removed }) => removed)) throw new Error('a block was to be held that is not there any more');
       for (const block of held) block.holders++;
       return () => {
         for (const block of held) if (--block.holders === 0 && block.removed) gone(block);

@@ -46,6 +46,8 @@ export interface HeldPages {
    * the other ones go back at once: false.
    */
   replace(block: KvBlock, old: Held, pages: Held): boolean;
+  /** What contradicts the invariants, a line each; none if all is well. */
+  faults(): string[];
   /** Forgets what was only on adapters that are gone. */
   dropLost(): number;
 }
@@ -61,8 +63,11 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
   /** How many read pages now; and those that are no block's any more. */
   const readers = new Map<Held, number>();
   const replaced = new Set<Held>();
+  /** All that was leased and not given back. */
+  const leases = new Set<GpuLease>();
 
   function release(lease: GpuLease): void {
+    if (!leases.delete(lease)) throw new Error(`pages on ${lease.adapter} were given back twice`);
     bytes -= lease.bytes;
     lease.release();
   }
@@ -111,6 +116,7 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
     const lease = pool.lease({ adapter, pageBytes: pageBytes(shape, form) });
     if (fit(lease, bytesOf(shape, form))) {
       bytes += lease.bytes;
+      leases.add(lease);
       return lease;
     }
     lease.release();
@@ -175,6 +181,19 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
       if (readers.has(old)) replaced.add(old);
       else release(old.lease);
       return true;
+    },
+    faults() {
+      const found: string[] = [];
+      const sum = [...leases].reduce((all, lease) => all + lease.bytes, 0);
+      if (sum !== bytes) found.push(`${bytes} bytes of KV are counted, ${sum} are leased`);
+      const owners = new Set<GpuLease>();
+      for (const { hash, parent, pages, removed } of blocks.all()) {
+        if (removed || parent?.removed) found.push(`block ${hash} is found, and it or the one before it is removed`);
+        if (!leases.has(pages.lease)) found.push(`block ${hash} has pages that were given back`);
+        if (owners.has(pages.lease)) found.push(`block ${hash} has the pages of another`);
+        owners.add(pages.lease);
+      }
+      return found;
     },
     dropLost() {
       const lost = [...blocks.all()].filter(({ pages }) => pages.lease.lost);

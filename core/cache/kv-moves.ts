@@ -23,19 +23,25 @@ export async function clearAdapter(
   for (const block of blocks.sort((a, b) => a.index - b.index)) {
     signal.throwIfAborted();
     if (block.removed || block.pages.lease.adapter !== adapter) continue;
-    const { bytes } = block.pages.lease;
-    const isMoved = await moveBlock(block, held, pieces, signal).catch((error: unknown) => {
-      if (signal.aborted) throw error;
-      return false; // an adapter was lost on the way
-    });
+    const { pages } = block;
+    let isMoved = await tryMove(block, held, pieces, signal);
+    if (!isMoved && block.pages !== pages) isMoved = await tryMove(block, held, pieces, signal); // it was recoded meanwhile
     if (isMoved) {
       done.moved++;
-      done.bytes += bytes;
+      done.bytes += block.pages.lease.bytes;
     } else if (!block.removed && block.pages.lease.adapter === adapter) {
       done.left += held.blocks.remove(block);
     }
   }
   return done;
+}
+
+/** The same where an adapter is lost on the way: false. */
+function tryMove(block: KvBlock, held: HeldPages, pieces: Pieces, signal: AbortSignal): Promise<boolean> {
+  return moveBlock(block, held, pieces, signal).catch((error: unknown) => {
+    if (signal.aborted) throw error;
+    return false;
+  });
 }
 
 /** False where no adapter has room for it, or other pages took their place meanwhile. */

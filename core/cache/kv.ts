@@ -85,6 +85,8 @@ export interface Kv {
   load(options: KvLoadOptions): KvLoaded;
   /** A safetensors file with `o` and `lse`. */
   attention(options: KvAttentionOptions): Promise<Uint8Array<ArrayBuffer>>;
+  /** What contradicts the invariants of blocks and pages, a line each; none if all is well. */
+  check(): string[];
   /** Off an adapter that takes no new leases. */
   drain(adapter: string, signal: AbortSignal): Promise<KvDrained>;
   /** An adapter's process is gone: forget what was there. */
@@ -254,7 +256,14 @@ export function openKv(options: KvOptions): Kv {
     store,
     load,
     attention,
-    drain: (adapter, signal) => clearAdapter(adapter, held, pieces, signal),
+    check: held.faults,
+    async drain(adapter, signal) {
+      const done = await clearAdapter(adapter, held, pieces, signal);
+      // what has come to another adapter before that was told to drain
+      for (const { id } of options.pool.report())
+        if (id !== adapter && options.pool.isDraining(id)) await clearAdapter(id, held, pieces, signal);
+      return done;
+    },
     dropLost() {
       lost += held.dropLost();
     },

@@ -193,7 +193,7 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
         sum(pages) + aside + kv.stats().bytes,
         'pages are leased that neither an entry nor a block holds',
       );
-      assert.deepEqual(cache.check(), []);
+      assert.deepEqual([...cache.check(), ...kv.check()], []);
       assert.equal(
         cache.stats().bytes.hot,
         hot.reduce((sum, { bytes }) => sum + bytes, 0),
