@@ -179,7 +179,7 @@ function tell({ adapter, times }: AdapterTimes) {
 if (import.meta.main) {
   const { values } = parseArgs({ options: { quick: { type: 'boolean' }, json: { type: 'string' } } });
   const quick = values.quick ?? false;
-  const report = await run({ quick, log: (line) => process.stderr.write(`${line}\n`) });
+  const report = await run({ quick, values: {}, log: (line) => process.stderr.write(`${line}\n`) });
   process.stdout.write(`${formatReport(report)}\n`);
   const origin = {
     date: new Date().toISOString(),

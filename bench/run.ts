@@ -1,19 +1,22 @@
 // `npm run bench`: measures every subject, or those that are named, prints tables and verdicts, and writes what it found to
 // bench/results/<name>.json. A target that is missed is a result like any other; a wrong answer, or a subject that cannot
 // run, leaves no result and makes the exit status 1. A subject is a file beside this one (lib/report.ts says what it exports).
+// A subject that is named alone may be given options of its own; what it finds then is printed and not kept.
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { closeChildren } from './lib/child.ts';
 import { describeCommit, describeMachine, loadOfLastMinute } from './lib/machine.ts';
-import { formatReport, type Report, type Subject, WrongAnswer } from './lib/report.ts';
+import { formatReport, type OptionValues, type Report, type Subject, WrongAnswer } from './lib/report.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
-const HELP = `Usage: npm run bench -- [subject …] [--quick] [--list]
+const HELP = `Usage: npm run bench -- [subject …] [--quick] [--json] [--list]
+       npm run bench -- <subject> [its own options]
 
   --quick   fewer rounds: to see that it works, not to quote
-  --list    the subjects, and nothing else
+  --json    a line of JSON for each figure, and nothing else
+  --list    the subjects with their own options, and nothing else
 `;
 
 const print = (text: string): void => void process.stdout.write(`${text}\n`);
@@ -26,25 +29,32 @@ const subjectNames = readdirSync(HERE)
 
 async function load(name: string): Promise<Subject> {
   const subject = (await import(new URL(`${name}.ts`, import.meta.url).href)) as Partial<Subject>;
-  const { title, run } = subject;
-  if (typeof title === 'string' && typeof run === 'function') return { title, run };
+  const { title, run, options = {} } = subject;
+  if (typeof title === 'string' && typeof run === 'function') return { title, run, options };
   throw new Error(`bench/${name}.ts exports no title and run, which lib/report.ts asks of a subject`);
 }
 
-async function measure(name: string, quick: boolean): Promise<void> {
+interface Asked {
+  readonly quick: boolean;
+  readonly json: boolean;
+  readonly values: OptionValues;
+}
+
+async function measure(name: string, { quick, json, values }: Asked): Promise<void> {
   const { title, run } = await load(name);
-  print(`${name}: ${title}`);
+  const tell = json ? complain : print;
+  tell(`${name}: ${title}`);
   const date = new Date().toISOString();
   const loadBefore = loadOfLastMinute();
   const origin = describeCommit();
-  const report = await run({ quick, log: (line) => print(`  ${line}`) });
-  const path = write(name, {
-    ...{ subject: name, title, date, ...origin, quick },
-    machine: { ...describeMachine(), loadBefore },
-    ...report,
-  });
-  const tree = `${origin.commit ?? 'no commit'}${origin.dirty ? ', with changes' : ''}`;
-  print(`\n${formatReport(report)}\n\n${tree}; load before: ${loadBefore}. Written to ${path}\n`);
+  const { lines, ...report } = await run({ quick, values, log: (line) => tell(`  ${line}`) });
+  if (json) for (const line of lines ?? [report]) print(JSON.stringify(line));
+  else print(`\n${formatReport(report)}`);
+  const tree = `${origin.commit ?? 'no commit'}${origin.dirty ? ', with changes' : ''}; load before: ${loadBefore}.`;
+  if (Object.keys(values).length > 0) return tell(`\n${tree}\n`);
+  const machine = { ...describeMachine(), loadBefore };
+  const path = write(name, { subject: name, title, date, ...origin, quick, machine, ...report });
+  tell(`\n${tree} Written to ${path}\n`);
 }
 
 function write(name: string, result: Report & Record<string, unknown>): string {
@@ -59,29 +69,45 @@ function write(name: string, result: Report & Record<string, unknown>): string {
 /** The command line is not one that we know. */
 class UsageError extends Error {}
 
-function readCommandLine() {
+const OPTIONS = {
+  quick: { type: 'boolean' },
+  json: { type: 'boolean' },
+  list: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+/** The first look is for the subject, whose own options the second knows. */
+async function readCommandLine() {
+  const { positionals } = parseArgs({ allowPositionals: true, strict: false, options: OPTIONS });
+  const [only, ...others] = positionals.filter((name) => subjectNames.includes(name));
+  const own = only && others.length === 0 ? Object.keys((await load(only)).options ?? {}) : [];
+  const ownOptions = Object.fromEntries(own.map((name) => [name, { type: 'string' } as const]));
   try {
-    return parseArgs({
-      allowPositionals: true,
-      options: { quick: { type: 'boolean' }, list: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
-    });
+    return parseArgs({ allowPositionals: true, options: { ...ownOptions, ...OPTIONS } });
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error));
   }
 }
 
+async function list(name: string): Promise<void> {
+  const { title, options = {} } = await load(name);
+  print(`${name}  ${title}`);
+  for (const [option, meaning] of Object.entries(options)) print(`  --${option}  ${meaning}`);
+}
+
 async function main(): Promise<void> {
-  const { values, positionals } = readCommandLine();
-  if (values.help) return print(HELP);
-  if (values.list) {
-    for (const name of subjectNames) print(`${name}  ${(await load(name)).title}`);
+  const { values, positionals } = await readCommandLine();
+  const { quick = false, json = false, list: listing, help, ...own } = values;
+  if (help) return print(HELP);
+  if (listing) {
+    for (const name of subjectNames) await list(name);
     return;
   }
   const unknown = positionals.filter((name) => !subjectNames.includes(name));
   if (unknown.length > 0)
     throw new UsageError(`there is no subject ${unknown.join(', ')}; there is ${subjectNames.join(', ')}`);
   for (const name of positionals.length > 0 ? positionals : subjectNames) {
-    await measure(name, values.quick ?? false).catch((error: unknown) => {
+    await measure(name, { quick, json, values: own }).catch((error: unknown) => {
       const why = error instanceof WrongAnswer ? `a wrong answer, so no times: ${error.message}` : explain(error);
       complain(`${name}: ${why}`);
       process.exitCode = 1;

@@ -30,17 +30,25 @@ export interface Report {
   readonly checks: readonly Check[];
   /** What one must know to read the numbers: versions, what was missing. */
   readonly notes: readonly string[];
+  /** What `--json` prints instead of the tables, a line each. */
+  readonly lines?: readonly object[];
 }
+
+/** What was given for a subject's own options. */
+export type OptionValues = Readonly<Record<string, string | boolean | undefined>>;
 
 export interface RunOptions {
   /** Fewer rounds: to see that it works, not to quote. */
   readonly quick: boolean;
   readonly log: (line: string) => void;
+  readonly values: OptionValues;
 }
 /** What a file `bench/<name>.ts` exports. */
 export interface Subject {
   readonly title: string;
   readonly run: (options: RunOptions) => Promise<Report>;
+  /** Options of its own, which may be given when no other subject is named: what each is, for people. */
+  readonly options?: Readonly<Record<string, string>>;
 }
 
 /** A rival's or our own answer is not what it has to be; its time means nothing. */

@@ -19,7 +19,8 @@ export interface AdaptiveOptions {
   readonly shadowEntriesMax: number;
   /** Uses remembered of keys that left, for shadows in proportion. */
   readonly pastMax: number;
-  /** Requests between two comparisons: twice the entries, within these. */
+  /** Requests between two comparisons, for each entry, within these. */
+  readonly intervalPerEntry: number;
   readonly intervalMin: number;
   readonly intervalMax: number;
   /** What the last interval counts for, against all before. */
@@ -36,6 +37,7 @@ export const ADAPTIVE_DEFAULTS: AdaptiveOptions = {
   experts: ['arc', 's3fifo', 'wtinylfu-climber', 'gdsf', 'lfu', 'lru'],
   shadowEntriesMax: 384,
   pastMax: 1 << 20,
+  intervalPerEntry: 2,
   intervalMin: 1000,
   intervalMax: 50_000,
   smoothing: 0.4,
@@ -133,7 +135,10 @@ export function createAdaptive(
   }
 
   function compare(): void {
-    const interval = Math.min(Math.max(2 * entries.count, settings.intervalMin), settings.intervalMax);
+    const interval = Math.min(
+      Math.max(settings.intervalPerEntry * entries.count, settings.intervalMin),
+      settings.intervalMax,
+    );
     requestsLeft = sampled < SAMPLED_MIN ? interval >> 1 : interval;
     if (sampled < SAMPLED_MIN) return;
     smooth();

@@ -49,10 +49,7 @@ export class Sketch {
     const counters = this.#counters;
     const places = Math.imul(hash, 0x9e37_79b1) >>> 16;
     const start = (hash & (this.#blocks - 1)) * BLOCK;
-    const ab = Math.min(
-      counters[start + (places & 3)] as number,
-      counters[start + 4 + ((places >>> 2) & 3)] as number,
-    );
+    const ab = Math.min(counters[start + (places & 3)] as number, counters[start + 4 + ((places >>> 2) & 3)] as number);
     const cd = Math.min(
       counters[start + 8 + ((places >>> 4) & 3)] as number,
       counters[start + 12 + ((places >>> 6) & 3)] as number,
