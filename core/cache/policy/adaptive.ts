@@ -19,7 +19,7 @@ export interface AdaptiveOptions {
   readonly shadowEntriesMax: number;
   /** Uses remembered of keys that left, for shadows in proportion. */
   readonly pastMax: number;
-  /** Requests between two comparisons, for each entry, within these. */
+  /** Requests between two comparisons, for each entry, within these bounds. */
   readonly intervalPerEntry: number;
   readonly intervalMin: number;
   readonly intervalMax: number;
@@ -34,15 +34,15 @@ export interface AdaptiveOptions {
 }
 
 export const ADAPTIVE_DEFAULTS: AdaptiveOptions = {
-  experts: ['arc', 's3fifo', 'wtinylfu-climber', 'gdsf', 'lfu', 'lru'],
+  experts: ['s3fifo', 'arc', 'wtinylfu-climber', 'gdsf', 'lfu', 'lru'],
   shadowEntriesMax: 384,
   pastMax: 1 << 20,
   intervalPerEntry: 2,
   intervalMin: 1000,
   intervalMax: 50_000,
   smoothing: 0.4,
-  margin: 0.005,
-  dwell: 3,
+  margin: 0.0075,
+  dwell: 5,
   marginUrgent: 0.05,
 };
 

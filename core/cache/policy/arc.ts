@@ -56,7 +56,7 @@ export function createArc(entries: Entries): Policy {
     adopt: (slot) => lists.push(entries.uses[slot] === 1 ? ONCE : AGAIN, slot),
     victim: (hash, _bytes, mayLeave) => victim(hash, mayLeave),
     evict(slot) {
-      left[lists.of(slot) === ONCE ? ONCE : AGAIN].add(entries.hash[slot] as number, entries.bytes[slot] as number, 0);
+      left[lists.of(slot) === ONCE ? ONCE : AGAIN].add(entries.hash[slot] as number, entries.bytes[slot] as number);
       lists.take(slot);
     },
     remove: (slot) => lists.take(slot),
@@ -65,7 +65,7 @@ export function createArc(entries: Entries): Policy {
       lists.coldestFirst(AGAIN, visit);
     },
     recall(hash, bytes) {
-      left[ONCE].add(hash, bytes, 0);
+      left[ONCE].add(hash, bytes);
       forget();
     },
     learnt: () => target,

@@ -1,10 +1,10 @@
 // Who is held, by slot: a small number that stands for an entry as long as it stays. Sizes, costs and uses lie in typed
 // arrays, no object for each. Pure bookkeeping, shared by a cache, its policy, and the policy that takes over from it.
-// A key's uses outlive its stay, for the last `pastMax` that were evicted: that is what "perfect" means in perfect LFU.
+// A key's uses outlive its stay, for about `pastMax` that were evicted: that is what "perfect" means in perfect LFU.
 // `hash` is the key's identity for whatever outlives a stay: 32 bits, well mixed. Two keys of one hash blur what is
 // remembered of them, never what is held. Slots are given out from 0 on, the last given back first.
-import { Ghosts } from './ghosts.ts';
 import { grown } from './grown.ts';
+import { Past } from './past.ts';
 
 export class Entries {
   /** May change at any time; the policy's shares follow. */
@@ -16,16 +16,14 @@ export class Entries {
   bytes = new Float64Array(64);
   cost = new Float64Array(64);
   uses = new Uint32Array(64);
-  readonly past: Ghosts | undefined;
-  readonly #pastMax: number;
+  readonly past: Past | undefined;
   #free = new Int32Array(64);
   #freeCount = 0;
   #given = 0;
 
   constructor(bytesMax: number, pastMax = 0) {
     this.bytesMax = bytesMax;
-    this.#pastMax = pastMax;
-    this.past = pastMax > 0 ? new Ghosts() : undefined;
+    this.past = pastMax > 0 ? new Past(pastMax) : undefined;
   }
 
   /** All slots are below. */
@@ -40,7 +38,7 @@ export class Entries {
     this.hash[slot] = hash;
     this.bytes[slot] = bytes;
     this.cost[slot] = cost;
-    this.uses[slot] = 1 + (this.past ? this.past.take(hash) : 0);
+    this.uses[slot] = 1 + (this.past ? this.past.uses(hash) : 0);
     this.bytesHeld += bytes;
     this.count++;
     return slot;
@@ -53,10 +51,7 @@ export class Entries {
   /** Evicted ones are remembered, others are not. */
   drop(slot: number, evicted: boolean): void {
     const bytes = this.bytes[slot] as number;
-    if (evicted && this.past) {
-      this.past.add(this.hash[slot] as number, bytes, this.uses[slot] as number);
-      if (this.past.count > this.#pastMax) this.past.dropOldest();
-    }
+    if (evicted && this.past) this.past.leave(this.hash[slot] as number, bytes, this.uses[slot] as number, this);
     this.bytesHeld -= bytes;
     this.count--;
     this.#free[this.#freeCount++] = slot;

@@ -1,5 +1,4 @@
-// Those who were evicted, by hash, oldest first: how large they were and how often they had been asked for. Whoever owns them
-// bounds them (`dropOldest`). One who comes again is the youngest. Pure; typed arrays, no object for each.
+// Those who were evicted, by hash, oldest first and with their sizes. Whoever owns them bounds them (`dropOldest`). One who comes again is the youngest. Pure; typed arrays, no object for each.
 import { grown } from './grown.ts';
 import { HashIndex } from './hash-index.ts';
 import { NONE } from './policy.ts';
@@ -9,7 +8,6 @@ export class Ghosts {
   readonly #index = new HashIndex();
   #hash = new Uint32Array(64);
   #bytes = new Float64Array(64);
-  #uses = new Uint32Array(64);
   /** Towards the younger, and for what is free, to the next free one. */
   #younger = new Int32Array(64);
   #older = new Int32Array(64);
@@ -26,12 +24,11 @@ export class Ghosts {
     return this.#index.find(hash) !== NONE;
   }
 
-  add(hash: number, bytes: number, uses: number): void {
+  add(hash: number, bytes: number): void {
     this.take(hash);
     const ghost = this.#place();
     this.#hash[ghost] = hash;
     this.#bytes[ghost] = bytes;
-    this.#uses[ghost] = uses;
     this.#younger[ghost] = NONE;
     this.#older[ghost] = this.#youngest;
     if (this.#youngest === NONE) this.#oldest = ghost;
@@ -41,29 +38,15 @@ export class Ghosts {
     this.bytesHeld += bytes;
   }
 
-  /** Forgets it, and answers its uses; 0 if it was not there. */
-  take(hash: number): number {
+  /** Forgets it; whether it was there. */
+  take(hash: number): boolean {
     const ghost = this.#index.find(hash);
-    if (ghost === NONE) return 0;
-    this.#forget(ghost);
-    return this.#uses[ghost] as number;
+    if (ghost !== NONE) this.#forget(ghost);
+    return ghost !== NONE;
   }
 
   dropOldest(): void {
     if (this.#oldest !== NONE) this.#forget(this.#oldest);
-  }
-
-  /** The youngest whose bytes come to `bytesMax` together, the oldest of them first. */
-  latest(bytesMax: number, visit: (hash: number, bytes: number, uses: number) => void): void {
-    let ghost = this.#youngest;
-    let oldest = NONE;
-    for (let bytes = 0; ghost !== NONE; ghost = this.#older[ghost] as number) {
-      bytes += this.#bytes[ghost] as number;
-      if (bytes > bytesMax) break;
-      oldest = ghost;
-    }
-    for (ghost = oldest; ghost !== NONE; ghost = this.#younger[ghost] as number)
-      visit(this.#hash[ghost] as number, this.#bytes[ghost] as number, this.#uses[ghost] as number);
   }
 
   #forget(ghost: number): void {
@@ -93,7 +76,6 @@ export class Ghosts {
     const length = 2 * this.#hash.length;
     this.#hash = grown(this.#hash, length);
     this.#bytes = grown(this.#bytes, length);
-    this.#uses = grown(this.#uses, length);
     this.#younger = grown(this.#younger, length);
     this.#older = grown(this.#older, length);
   }

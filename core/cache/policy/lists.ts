@@ -9,8 +9,8 @@ export class Lists {
   readonly bytes: Float64Array;
   readonly #entries: Entries;
   readonly #count: number;
-  #colder: Int32Array<ArrayBuffer>;
-  #hotter: Int32Array<ArrayBuffer>;
+  /** The colder neighbour at even places, the hotter one behind it. */
+  #links: Int32Array<ArrayBuffer>;
   /** By slot: its list plus one, 0 if it is in none. */
   #list: Uint8Array<ArrayBuffer>;
 
@@ -18,10 +18,9 @@ export class Lists {
     this.#entries = entries;
     this.#count = count;
     this.bytes = new Float64Array(count);
-    this.#colder = new Int32Array(count + entries.slots);
-    this.#hotter = new Int32Array(count + entries.slots);
+    this.#links = new Int32Array(2 * (count + entries.slots));
     this.#list = new Uint8Array(entries.slots);
-    for (let list = 0; list < count; list++) this.#colder[list] = this.#hotter[list] = list;
+    for (let list = 0; list < count; list++) this.#links[2 * list] = this.#links[2 * list + 1] = list;
   }
 
   /** The list that the slot is in; NONE if it is in none. */
@@ -48,7 +47,7 @@ export class Lists {
   move(list: number, slot: number): void {
     const from = (this.#list[slot] as number) - 1;
     const at = slot + this.#count;
-    if (from === list && this.#colder[list] === at) return;
+    if (from === list && this.#links[2 * list] === at) return;
     this.#unlink(at);
     this.#link(list, at);
     if (from === list) return;
@@ -60,12 +59,12 @@ export class Lists {
 
   /** NONE if it is empty. */
   last(list: number): number {
-    return this.#slot(this.#hotter[list] as number);
+    return this.#slot(this.#links[2 * list + 1] as number);
   }
 
   /** The next hotter one of the same list; NONE after the hottest. */
   hotter(slot: number): number {
-    return this.#slot(this.#hotter[slot + this.#count] as number);
+    return this.#slot(this.#links[2 * (slot + this.#count) + 1] as number);
   }
 
   /** The coldest who may leave; NONE if nobody may. */
@@ -88,24 +87,25 @@ export class Lists {
   }
 
   #link(list: number, at: number): void {
-    const first = this.#colder[list] as number;
-    this.#colder[at] = first;
-    this.#hotter[at] = list;
-    this.#hotter[first] = at;
-    this.#colder[list] = at;
+    const links = this.#links;
+    const first = links[2 * list] as number;
+    links[2 * at] = first;
+    links[2 * at + 1] = list;
+    links[2 * first + 1] = at;
+    links[2 * list] = at;
   }
 
   #unlink(at: number): void {
-    const colder = this.#colder[at] as number;
-    const hotter = this.#hotter[at] as number;
-    this.#colder[hotter] = colder;
-    this.#hotter[colder] = hotter;
+    const links = this.#links;
+    const colder = links[2 * at] as number;
+    const hotter = links[2 * at + 1] as number;
+    links[2 * hotter] = colder;
+    links[2 * colder + 1] = hotter;
   }
 
   #grow(): void {
     const slots = this.#entries.slots;
-    this.#colder = grown(this.#colder, this.#count + slots);
-    this.#hotter = grown(this.#hotter, this.#count + slots);
+    this.#links = grown(this.#links, 2 * (this.#count + slots));
     this.#list = grown(this.#list, slots);
   }
 }

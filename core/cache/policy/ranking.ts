@@ -13,7 +13,7 @@ export class Ranking {
   #at: Int32Array<ArrayBuffer>;
   #rank: Float64Array<ArrayBuffer>;
   #used: Float64Array<ArrayBuffer>;
-  /** What the heap is ordered by; behind the two above until somebody looks. */
+  /** By place in the heap, what it is ordered by; behind the two above until somebody looks. */
   #placedRank: Float64Array<ArrayBuffer>;
   #placedUsed: Float64Array<ArrayBuffer>;
   #clock = 0;
@@ -46,11 +46,13 @@ export class Ranking {
 
   remove(slot: number): void {
     const at = this.#at[slot] as number;
-    const last = this.#heap[--this.count] as number;
-    if (last === slot) return;
-    this.#put(last, at);
-    this.#rise(at);
-    this.#sink(this.#at[last] as number);
+    const last = --this.count;
+    if (at === last) return;
+    const moved = this.#heap[last] as number;
+    const rank = this.#placedRank[last] as number;
+    const used = this.#placedUsed[last] as number;
+    if (at > 0 && this.#isLower(rank, used, (at - 1) >> 1)) this.#rise(at, moved, rank, used);
+    else this.#sink(at, moved, rank, used);
   }
 
   /** The lowest who may leave; NONE if nobody may. */
@@ -76,58 +78,58 @@ export class Ranking {
   #top(): number {
     while (this.count > 0) {
       const slot = this.#heap[0] as number;
-      if (this.#used[slot] === this.#placedUsed[slot]) return slot;
-      this.#place(slot);
-      this.#sink(0);
+      if (this.#used[slot] === this.#placedUsed[0]) return slot;
+      this.#sink(0, slot, this.#rank[slot] as number, this.#used[slot] as number);
     }
     return NONE;
   }
 
   #insert(slot: number): void {
-    this.#place(slot);
-    this.#put(slot, this.count++);
-    this.#rise(this.count - 1);
+    this.#rise(this.count++, slot, this.#rank[slot] as number, this.#used[slot] as number);
   }
 
-  #place(slot: number): void {
-    this.#placedRank[slot] = this.#rank[slot] as number;
-    this.#placedUsed[slot] = this.#used[slot] as number;
-  }
-
-  #put(slot: number, at: number): void {
+  #put(at: number, slot: number, rank: number, used: number): void {
     this.#heap[at] = slot;
+    this.#placedRank[at] = rank;
+    this.#placedUsed[at] = used;
     this.#at[slot] = at;
   }
 
-  #isLower(a: number, b: number): boolean {
-    const difference = (this.#placedRank[a] as number) - (this.#placedRank[b] as number);
-    return difference < 0 || (difference === 0 && (this.#placedUsed[a] as number) < (this.#placedUsed[b] as number));
+  /** To another place, with what it was placed by. */
+  #shift(from: number, to: number): void {
+    this.#put(to, this.#heap[from] as number, this.#placedRank[from] as number, this.#placedUsed[from] as number);
   }
 
-  #rise(from: number): void {
-    const slot = this.#heap[from] as number;
+  #isLower(rank: number, used: number, at: number): boolean {
+    const other = this.#placedRank[at] as number;
+    return rank < other || (rank === other && used < (this.#placedUsed[at] as number));
+  }
+
+  #rise(from: number, slot: number, rank: number, used: number): void {
     let at = from;
     while (at > 0) {
-      const parent = this.#heap[(at - 1) >> 1] as number;
-      if (!this.#isLower(slot, parent)) break;
-      this.#put(parent, at);
-      at = (at - 1) >> 1;
+      const parent = (at - 1) >> 1;
+      if (!this.#isLower(rank, used, parent)) break;
+      this.#shift(parent, at);
+      at = parent;
     }
-    this.#put(slot, at);
+    this.#put(at, slot, rank, used);
   }
 
-  #sink(from: number): void {
-    const slot = this.#heap[from] as number;
+  #sink(from: number, slot: number, rank: number, used: number): void {
     let at = from;
     for (let child = 2 * at + 1; child < this.count; child = 2 * at + 1) {
       const right = child + 1;
-      if (right < this.count && this.#isLower(this.#heap[right] as number, this.#heap[child] as number)) child = right;
-      const lower = this.#heap[child] as number;
-      if (!this.#isLower(lower, slot)) break;
-      this.#put(lower, at);
+      if (
+        right < this.count &&
+        this.#isLower(this.#placedRank[right] as number, this.#placedUsed[right] as number, child)
+      )
+        child = right;
+      if (this.#isLower(rank, used, child)) break;
+      this.#shift(child, at);
       at = child;
     }
-    this.#put(slot, at);
+    this.#put(at, slot, rank, used);
   }
 
   #grow(): void {

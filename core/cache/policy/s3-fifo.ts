@@ -56,7 +56,7 @@ export function createS3Fifo(entries: Entries): Policy {
   }
 
   function remember(hash: number, bytes: number): void {
-    left.add(hash, bytes, 0);
+    left.add(hash, bytes);
     while (left.bytesHeld > (1 - SMALL_SHARE) * entries.bytesMax) left.dropOldest();
   }
 
@@ -66,9 +66,7 @@ export function createS3Fifo(entries: Entries): Policy {
     },
     admit(slot) {
       const hash = entries.hash[slot] as number;
-      const isBack = left.has(hash);
-      if (isBack) left.take(hash);
-      enter(isBack ? MAIN : SMALL, slot);
+      enter(left.take(hash) ? MAIN : SMALL, slot);
     },
     adopt: (slot) => enter(entries.uses[slot] === 1 ? SMALL : MAIN, slot),
     victim: (_hash, _bytes, mayLeave) => victim(mayLeave),
