@@ -1,6 +1,6 @@
 // Replays a trace through the policies that serve requests, as a cache without content (core/cache/policy/trial.ts), and counts.
 // A chain's blocks are hits up to the first that is missing; all of them are asked for, so that those behind it come in.
-import { ADAPTIVE_DEFAULTS, type Adaptive, createAdaptive } from '../../core/cache/policy/adaptive.ts';
+import { ADAPTIVE_DEFAULTS, createAdaptive } from '../../core/cache/policy/adaptive.ts';
 import { Entries } from '../../core/cache/policy/entries.ts';
 import { POLICIES, POLICY_NAMES, type PolicyName } from '../../core/cache/policy/policies.ts';
 import type { Policy } from '../../core/cache/policy/policy.ts';
@@ -91,9 +91,3 @@ function upToFirstMiss(hits: Uint8Array, chains: Uint32Array): Uint8Array {
   });
   return counted;
 }
-
-/** Who is in charge, for people. */
-export const describeAdaptive = (policy: Policy): string => {
-  const { pattern, inCharge, changes } = (policy as Adaptive).report();
-  return `${pattern ?? 'too little seen'}, ${inCharge} in charge after ${changes} changes`;
-};
