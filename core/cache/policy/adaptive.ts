@@ -43,12 +43,12 @@ export const ADAPTIVE_DEFAULTS: AdaptiveOptions = {
   smoothing: 0.4,
   margin: 0.0075,
   dwell: 5,
-  marginUrgent: 0.05,
+  marginUrgent: 0.03,
 };
 
-/** As hits, or with the objective's weight; undefined before the first comparison. */
 export interface ExpertReport {
   readonly name: PolicyName;
+  /** Of its shadow, in the objective's worth; undefined before the first comparison. */
   readonly hitRatio: number | undefined;
 }
 export interface AdaptiveReport {
