@@ -4,7 +4,7 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Context } from 'hono';
 import { leaving, requestBody, sendPieces } from './bodies.ts';
 import type { Drained } from './cache/drain.ts';
-import type { Body } from './cache/pour.ts';
+import type { Body, SignedDigest } from './cache/pour.ts';
 import type { Handover } from './contract/internal.ts';
 import { SAFETENSORS } from './contract/messages.ts';
 import { problem } from './contract/problems.ts';
@@ -28,7 +28,7 @@ export function allow(c: C, scope: string, route: string): Caller {
 /** What a caller sends, with the sha-256 that was signed; `proven` if the edge has compared them already. */
 export interface SignedBody {
   readonly body: Body;
-  readonly digest: { readonly bytes: Uint8Array; readonly proven: boolean } | undefined;
+  readonly digest: SignedDigest | undefined;
   /** Aborts when the caller leaves. */
   readonly signal: AbortSignal;
 }

@@ -103,7 +103,7 @@ const ALIGNMENT = 256;
 const UPLOAD_BYTES_MAX = 16 << 20;
 const RESULT_BYTES_MAX = 4 << 20;
 /** Queries of a run: enough that decoding a page is a small part of it. */
-const QUERIES_MAX = 128;
+export const QUERIES_MAX = 128;
 /** Products and sums of one dispatch: about a second on the slowest adapter, less than a millisecond on a GPU. */
 const PRODUCTS_MAX = 2 ** 30;
 /** Longer sums would show their rounding. */

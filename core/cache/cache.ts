@@ -20,7 +20,7 @@ import { type Drained, drain } from './drain.ts';
 import { type Entry, idOf, isHot, newEntry } from './entry.ts';
 import { createHoldings } from './holdings.ts';
 import { createMoves, type Drained as DrainedCounts, type Moved } from './moves.ts';
-import { type Body, PRIVATE_BYTES_MAX, pour, type Sink } from './pour.ts';
+import { type Body, PRIVATE_BYTES_MAX, pour, type SignedDigest, type Sink } from './pour.ts';
 
 const SWEEP_MS = 5000;
 const SWEEP_ABREAST = 16;
@@ -42,7 +42,7 @@ export interface PutOptions {
   readonly key: string;
   readonly body: Body;
   /** The sha-256 that the caller signed; anything else is refused. `proven`: the body was compared with it already. */
-  readonly digest: { readonly bytes: Uint8Array; readonly proven: boolean } | undefined;
+  readonly digest: SignedDigest | undefined;
   readonly ttlSeconds: number | undefined;
   readonly priority: number;
   readonly durability: Durability;
@@ -172,13 +172,8 @@ export function openCache(options: CacheOptions): Cache {
         bytesMax: options.bodyBytesMax,
         signal: o.signal,
         sinks,
-        digest: o.digest?.proven ? o.digest.bytes : undefined,
+        digest: o.digest,
       });
-      if (o.digest && !Buffer.from(poured.digest).equals(o.digest.bytes))
-        throw problem(
-          'digest_mismatch',
-          'The body is not the one that was signed: its sha-256 differs from content-digest.',
-        );
       if (overflowed) {
         lease?.release();
         lease = undefined;

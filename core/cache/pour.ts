@@ -19,6 +19,12 @@ export interface Body {
   readonly length: number | undefined;
 }
 
+/** The sha-256 that the caller signed; `proven`: the body was compared with it already. */
+export interface SignedDigest {
+  readonly bytes: Uint8Array;
+  readonly proven: boolean;
+}
+
 /** Receives `length` bytes of the piece, which belong at `offset`; the piece is its own until the promise settles. */
 export type Sink = (piece: Piece, length: number, offset: number) => Promise<void>;
 
@@ -32,8 +38,8 @@ export interface PourOptions {
   readonly digests: Digests;
   readonly bytesMax: number;
   readonly signal: AbortSignal;
-  /** The body's sha-256, if it is known; else it is computed. */
-  readonly digest: Uint8Array | undefined;
+  /** What the body must hash to, where that was signed: proven, it is taken as it is; else the body is refused that differs. */
+  readonly digest: SignedDigest | undefined;
   /** Called once the header is understood: who else wants the bytes. */
   readonly sinks: (layout: Layout) => Promise<readonly Sink[]>;
   /** Where pieces must end, for sinks that want whole rows: the next such offset after the given one. */
@@ -44,7 +50,9 @@ export async function pour(body: Body, options: PourOptions): Promise<Poured> {
   const { length: announced } = body;
   if (announced !== undefined && announced > options.bytesMax) throw tooLarge(announced, options.bytesMax);
   const small = announced !== undefined && announced <= PRIVATE_BYTES_MAX;
-  const hash = options.digest ? known(options.digest) : options.digests.begin(small ? 'private' : 'shared');
+  const hash = options.digest?.proven
+    ? known(options.digest.bytes)
+    : options.digests.begin(small ? 'private' : 'shared');
 
   /** The next piece to fill, once few enough of this body's are still with a sink. */
   async function take(): Promise<Piece> {
@@ -143,7 +151,13 @@ export async function pour(body: Body, options: PourOptions): Promise<Poured> {
     if (!layout) throw problem('tensors_truncated', 'The body is empty. Send a safetensors file.');
     if (received !== layout.totalBytes)
       throw problem('tensors_truncated', `The header announces ${layout.totalBytes} bytes, ${received} came.`);
-    return { layout, digest: await hash.end() };
+    const digest = await hash.end();
+    if (options.digest && !Buffer.from(digest).equals(options.digest.bytes))
+      throw problem(
+        'digest_mismatch',
+        'The body is not the one that was signed: its sha-256 differs from content-digest.',
+      );
+    return { layout, digest };
   } catch (error) {
     hash.drop();
     throw error;

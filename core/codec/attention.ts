@@ -10,6 +10,7 @@ import {
   mergeResults,
   placeResult,
   planAttention,
+  QUERIES_MAX,
   type Range,
   resultFloats,
   rowsOf,
@@ -69,8 +70,6 @@ export interface AttendOptions {
 /** Of one run: seconds on the slowest adapter, far below any deadline. */
 const RUN_PRODUCTS_MAX = 2 ** 32;
 const RUN_PAGES_MAX = 4096;
-/** As many queries as a run takes at most (shaders/attention.ts). */
-const RUN_QUERIES = 128;
 /** Of an adapter: what they result in is merged before there are more. */
 const PARTS_AT_ONCE = 8;
 
@@ -95,7 +94,7 @@ export async function attend(options: AttendOptions): Promise<KvResult> {
   const whole = { heads, queries, dim };
   const all = emptyResult(whole);
   const adapters = [...Map.groupBy(groupsOf(options), ({ lease }) => lease.adapter).values()];
-  const most = Math.min(RUN_QUERIES, Math.max(1, Math.floor(PIECE_BYTES / (resultFloats(heads, dim) * 4))));
+  const most = Math.min(QUERIES_MAX, Math.max(1, Math.floor(PIECE_BYTES / (resultFloats(heads, dim) * 4))));
   for (let first = 0; first < queries; first += most) {
     const block = { first, count: Math.min(most, queries - first) };
     const some = { ...query, q: rowsOf(query.q, whole, block), queries: block.count };

@@ -3,6 +3,7 @@
 // Only numbers and names are described; tensors never pass through JSON. Both ends check the bounds; whether ranges exist
 // and fit their kernels, the adapter's process says.
 
+import { SCRATCH_BYTES } from '../../shaders/attention.ts';
 import type { BindingOf, KernelName, ParameterOf } from '../../shaders/catalogue.ts';
 import { INLINE } from './frames.ts';
 import { type AnyWanted, KernelError, type Wanted } from './kernel-choice.ts';
@@ -10,7 +11,8 @@ import { PIECE_BYTES, type Piece } from './pieces.ts';
 
 /** Buffers for what lives no longer than a run: what one leaves there is gone by the next. */
 export const SCRATCH_BUFFERS = 4;
-export const SCRATCH_BYTES = 32 << 20;
+export { SCRATCH_BYTES };
+
 const SCRATCH_FIRST = 0xffff_ff00;
 
 /** The number of a scratch buffer, where a binding of the arena would have its own. */

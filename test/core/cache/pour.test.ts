@@ -157,10 +157,18 @@ test('pour() of small bodies takes no shared piece', async () => {
   for (const piece of held) piece.release();
 });
 
-test('pour() trusts a digest that is known, and computes none', async () => {
+test('pour() trusts a digest that is proven, and computes none; else it refuses a body that differs', async () => {
   const { body } = feed(tensorFile(100), [], true);
   const known = Uint8Array.of(1, 2, 3);
-  assert.equal((await run(body, { digest: known })).digest, known);
+  assert.equal((await run(body, { digest: { bytes: known, proven: true } })).digest, known);
+  for (const size of [100, 2 * MiB]) {
+    const file = tensorFile(size);
+    const bytes = createHash('sha256').update(file).digest();
+    const right = run(feed(file, [], true).body, { digest: { bytes, proven: false } });
+    assert.deepEqual(Buffer.from((await right).digest), bytes);
+    const other = run(feed(file, [], true).body, { digest: { bytes: bytes.map((byte) => byte ^ 1), proven: false } });
+    await assert.rejects(other, { code: 'digest_mismatch' });
+  }
 });
 
 /** What the format refuses, with a body for each. */
