@@ -1,5 +1,6 @@
 // One version of what one key holds: its record, the pages it has on an adapter if it has any, and what is under way with
 // it. The words here are facts; who may change them is said beside each.
+import type { TensorEntry } from '../contract/messages.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { StoredRecord } from '../store/records.ts';
 
@@ -42,3 +43,23 @@ export const isHot = (entry: Entry): boolean => entry.lease !== undefined && !en
 
 /** Whether its pages may be given to others. */
 export const mayLeave = ({ readers, flushing }: Entry): boolean => readers === 0 && !flushing;
+
+/** An entry as callers see it. */
+export function face(entry: Entry): TensorEntry {
+  const { record, lease } = entry;
+  const hot = isHot(entry);
+  return {
+    key: record.key,
+    digest: record.digest,
+    codec: record.codec,
+    dtype: record.dtype,
+    shape: record.shape,
+    tensors: record.tensors,
+    bytes: record.bytes,
+    storedBytes: record.bytes,
+    tier: hot ? 'hot' : 'cold',
+    adapter: hot && lease ? lease.adapter : null,
+    priority: record.priority,
+    expiresAt: record.expiresAt === null ? null : new Date(record.expiresAt).toISOString(),
+  };
+}

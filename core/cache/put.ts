@@ -1,0 +1,135 @@
+// A body becomes an entry: poured to the disk and to an adapter at once, then made the key's entry in the key's order. What finds
+// no room on an adapter, or loses it on the way, will do with the disk, if it is to be there; else it is refused.
+import type { Durability, TensorEntry } from '../contract/messages.ts';
+import { Problem, problem } from '../contract/problems.ts';
+import type { Layout } from '../contract/tensors.ts';
+import type { GpuLease } from '../gpu/gpu-lease.ts';
+import type { Pieces } from '../gpu/pieces.ts';
+import type { KeyedLock } from '../store/keyed-lock.ts';
+import type { StoredRecord } from '../store/records.ts';
+import type { Store, StoreWriter } from '../store/store.ts';
+import type { Departures } from './departures.ts';
+import type { Digests } from './digest.ts';
+import { type Entry, face, idOf, isHot, newEntry } from './entry.ts';
+import type { Flushes } from './flush.ts';
+import type { Holdings } from './holdings.ts';
+import type { Ledger } from './ledger.ts';
+import { type Body, PRIVATE_BYTES_MAX, pour, type SignedDigest, type Sink } from './pour.ts';
+import type { Room } from './room.ts';
+
+export interface PutOptions {
+  readonly tenant: string;
+  readonly key: string;
+  readonly body: Body;
+  /** The sha-256 that the caller signed; anything else is refused. `proven`: the body was compared with it already. */
+  readonly digest: SignedDigest | undefined;
+  readonly ttlSeconds: number | undefined;
+  readonly priority: number;
+  readonly durability: Durability;
+  readonly signal: AbortSignal;
+}
+
+export type PutAnswer = TensorEntry & { created: boolean; deduplicated: boolean };
+export type Put = (options: PutOptions) => Promise<PutAnswer>;
+
+export interface PutParts {
+  readonly pieces: Pieces;
+  readonly digests: Digests;
+  readonly store: Pick<Store, 'begin'>;
+  readonly bodyBytesMax: number;
+  readonly entriesMax: number;
+  readonly now: () => number;
+  readonly holdings: Holdings;
+  readonly room: Room;
+  readonly keys: KeyedLock;
+  readonly ledger: Ledger;
+  readonly flushes: Flushes;
+  readonly departures: Departures;
+}
+
+export function createPut(parts: PutParts): Put {
+  const { pieces, digests, store, holdings, room, keys, ledger, flushes } = parts;
+
+  /** Where a body goes: the places are there before its bytes are. */
+  interface Places {
+    lease: GpuLease | undefined;
+    writer: StoreWriter | undefined;
+    /** Others filled the adapter meanwhile: the disk will do. */
+    overflowed: boolean;
+  }
+
+  async function open(places: Places, { totalBytes }: Layout, durability: Durability): Promise<Sink[]> {
+    const lease = room.find(totalBytes);
+    places.lease = lease;
+    if (!lease && durability === 'none')
+      throw problem('capacity_exhausted', `No adapter has room for ${totalBytes} bytes that are not to be on disk.`);
+    if (durability !== 'none')
+      places.writer = await store.begin(pieces.descriptor !== undefined && totalBytes > PRIVATE_BYTES_MAX);
+    const { writer } = places;
+    const toDisk: Sink[] = writer ? [(p, n, at) => writer.write(p.bytes, n, at)] : [];
+    if (!lease) return toDisk;
+    const toAdapter: Sink = async (p, n, at) => {
+      if (places.overflowed) return;
+      await room.write(lease, p, n, at).catch((error: unknown) => {
+        if (!writer || !isFull(error)) throw error;
+        places.overflowed = true;
+      });
+    };
+    return [...toDisk, toAdapter];
+  }
+
+  /** The body is in: make it the key's entry. Runs in the key's order. */
+  async function settle(entry: Entry, writer: StoreWriter | undefined, durability: Durability): Promise<PutAnswer> {
+    const created = holdings.find(entry.record.tenant, entry.record.key) === undefined;
+    const later = durability === 'back' && isHot(entry) && !flushes.isFull;
+    let deduplicated = false;
+    if (writer && !later) ({ deduplicated } = await ledger.commit(entry, writer));
+    if (!writer) await ledger.forget(entry.id);
+    holdings.insert(entry);
+    if (writer && later) flushes.begin(entry, writer);
+    parts.departures.look(entry); // its adapter may have died since the last byte
+    return { ...face(entry), created, deduplicated };
+  }
+
+  return async (o) => {
+    if (holdings.size >= parts.entriesMax && !holdings.at(idOf(o.tenant, o.key)))
+      throw problem('capacity_exhausted', `The cache holds ${holdings.size} entries, its limit (CACHE_ENTRIES_MAX).`);
+    const places: Places = { lease: undefined, writer: undefined, overflowed: false };
+    try {
+      const poured = await pour(o.body, {
+        ...{ pieces, digests, bytesMax: parts.bodyBytesMax, signal: o.signal, digest: o.digest },
+        sinks: (layout) => open(places, layout, o.durability),
+      });
+      if (places.overflowed) {
+        places.lease?.release();
+        places.lease = undefined;
+      }
+      const entry = newEntry(recordOf(o, poured.layout, poured.digest, parts.now()), places.lease, false);
+      return await keys.run(entry.id, () => settle(entry, places.writer, o.durability));
+    } catch (error) {
+      places.lease?.release();
+      await places.writer?.abort();
+      throw error;
+    }
+  };
+}
+
+const isFull = (error: unknown): boolean => error instanceof Problem && error.code === 'capacity_exhausted';
+
+function recordOf(o: PutOptions, layout: Layout, digest: Uint8Array, now: number): StoredRecord {
+  const [only, ...others] = layout.tensors;
+  const single = others.length === 0 ? only : undefined;
+  return {
+    tenant: o.tenant,
+    key: o.key,
+    digest: Buffer.from(digest).toString('hex'),
+    bytes: layout.totalBytes,
+    codec: 'raw',
+    dtype: single?.dtype ?? null,
+    shape: single ? [...single.shape] : null,
+    tensors: layout.tensors.length,
+    priority: o.priority,
+    createdAt: now,
+    expiresAt: o.ttlSeconds === undefined ? null : now + o.ttlSeconds * 1000,
+  };
+}

@@ -1,0 +1,36 @@
+// Room on adapters for bytes that come in or come back, others leaving for it. Who leaves is for holdings to say; they do so
+// only for bytes that have really come.
+import { problem } from '../contract/problems.ts';
+import { pageBytesFor } from '../gpu/arena.ts';
+import type { GpuLease } from '../gpu/gpu-lease.ts';
+import type { Piece } from '../gpu/pieces.ts';
+import type { Pool } from '../gpu/pool.ts';
+import type { Holdings } from './holdings.ts';
+
+export interface Room {
+  /** A lease that can come to hold `bytes`, on the best adapter that can give it; nobody has left for it yet. */
+  find(bytes: number): GpuLease | undefined;
+  /** A piece into the lease, which grows for it. */
+  write(lease: GpuLease, piece: Piece, length: number, offset: number): Promise<void>;
+}
+
+export function createRoom(pool: Pick<Pool, 'lease' | 'places'>, holdings: Holdings): Room {
+  return {
+    find(bytes) {
+      const pageBytes = pageBytesFor(bytes);
+      for (const adapter of pool.places(pageBytes)) {
+        const lease = pool.lease({ adapter, pageBytes });
+        if (holdings.couldMakeRoom(lease, bytes)) return lease;
+        lease.release();
+      }
+      return undefined;
+    },
+    async write(lease, piece, length, offset) {
+      if (lease.lost)
+        throw problem('adapter_lost', `${lease.adapter} was lost while the tensors came in. Send them again.`);
+      if (!holdings.makeRoom(lease, offset + length))
+        throw problem('capacity_exhausted', 'The adapter filled up while the tensors came in. Send them again.');
+      await lease.write(offset, piece, length);
+    },
+  };
+}
