@@ -68,6 +68,11 @@ export const coreSettings = {
     'first tokens of a sequence that are kept in 16 bits, in whole blocks of 64',
   ),
   KV_EXACT_LAST: setting(integer(0, 1 << 20), '128', 'last tokens of a sequence kept so until others follow them'),
+  KV_VERIFY_SECONDS: setting(
+    integer(0, 86_400),
+    '60',
+    'attention compares pages with their checksums that nobody has compared for so long (0: each time)',
+  ),
   CACHE_ENTRIES_MAX: setting(integer(1, 10_000_000), '1000000', 'most tensors held'),
   MASTER_KEY: setting(secret(32), '', 'base64, seals the secrets in the database; unset: DATA_DIR/master.key'),
 } as const;

@@ -123,6 +123,7 @@ async function startCore(config: CoreConfig) {
       firstBlocks: Math.ceil(config.KV_EXACT_FIRST / BLOCK_TOKENS),
       lastBlocks: Math.ceil(config.KV_EXACT_LAST / BLOCK_TOKENS),
     },
+    verifyMs: config.KV_VERIFY_SECONDS * 1000,
     makeRoom: cache.makeRoom,
   });
   forgetLost = () => {

@@ -84,8 +84,8 @@ export function createMetrics(): CoreMetrics {
         return Object.entries({ held: matched, missing: asked - matched });
       });
       counter('blatam_kv_removals_total', 'Blocks that left, by cause.', 'cause', () => {
-        const { evictions, lost } = kv.stats();
-        return Object.entries({ evicted: evictions, lost });
+        const { evictions, lost, damaged } = kv.stats();
+        return Object.entries({ evicted: evictions, lost, damaged });
       });
       gauge('blatam_pieces_free', 'Pieces of memory that no payload holds.', undefined, () => [['', pieces.free]]);
       gauge('blatam_pieces_waiting', 'Payloads that wait for a piece.', undefined, () => [['', pieces.waiting]]);

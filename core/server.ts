@@ -9,6 +9,7 @@ import type { Authenticate, SealKey } from './callers.ts';
 import { contentDigest } from './contract/content-digest.ts';
 import { INTERNAL_SCOPE } from './contract/internal.ts';
 import {
+  checkQuerySchema,
   listQuerySchema,
   moveBodySchema,
   parseBody,
@@ -159,10 +160,13 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     const adapter = c.req.param('id');
     return c.json({ adapter, ...(await cache.restart(adapter, leaving(c.env.outgoing))) });
   });
-  app.post('/v1/cache/check', (c) => {
+  app.post('/v1/cache/check', async (c) => {
     allow(c, 'cache:admin', 'check');
+    const { pages } = parseQuery(checkQuerySchema, new URL(c.req.url).searchParams);
     const faults = [...cache.check(), ...parts.kv.check()];
-    return c.json({ ok: faults.length === 0, faults });
+    const verified = pages ? await parts.kv.verify(leaving(c.env.outgoing)) : undefined;
+    faults.push(...(verified?.faults ?? []));
+    return c.json({ ok: faults.length === 0, faults, ...(verified && { pages: verified.pages }) });
   });
   app.get('/v1/internal/keys/:keyid', async (c) => {
     allow(c, INTERNAL_SCOPE, 'key');

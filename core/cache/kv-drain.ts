@@ -1,6 +1,7 @@
 // Held KV on its way out as a safetensors file: its header, then K and V, decoded by the adapters that hold them straight into
 // pieces, a few ahead of the reader; K with its rotary embedding where that is asked for. What lies on several adapters meets in
-// the piece.
+// the piece. Each page is compared with its seal beside the first run that decodes it: what is damaged before anything went out
+// is an answer of its own, later it cuts the body.
 
 import { decoding, type MeanRows, type Positions, type Records } from '../codec/coding.ts';
 import type { Means } from '../codec/means.ts';
@@ -29,6 +30,8 @@ export interface KvDrainOptions {
   /** The last block's may be fewer. */
   readonly tokens: number;
   readonly dtype: KvDtype;
+  /** Throws where pages of these layers are not what was stored. */
+  readonly verify: (layers: { readonly first: number; readonly last: number }) => Promise<void>;
   readonly signal: AbortSignal;
 }
 
@@ -41,12 +44,13 @@ interface Slice {
 
 export async function* drainKv(options: KvDrainOptions): AsyncGenerator<Drained, void, void> {
   const slices = slicesOf(options);
+  const verified = inOrder(options.verify);
   const ahead: Promise<Drained>[] = [];
   const fillAhead = (): void => {
     while (ahead.length < (options.pieces.waiting > 0 ? 1 : AHEAD)) {
       const { value: slice } = slices.next();
       if (!slice) return;
-      const filled = fill(slice, options);
+      const filled = fill(slice, verified, options);
       filled.catch(() => {}); // told to the reader when it comes to it
       ahead.push(filled);
     }
@@ -80,24 +84,43 @@ function* slicesOf({ shape, rope, tokens, dtype }: KvDrainOptions): Generator<Sl
     }
 }
 
-async function fill(slice: Slice, options: KvDrainOptions): Promise<Drained> {
+async function fill(slice: Slice, verified: Verified, options: KvDrainOptions): Promise<Drained> {
   const { shape, dtype, signal } = options;
   const bytes = (slice.count * shape.dim * DTYPES[dtype]) / 8;
   const piece = await options.pieces.take(signal);
   try {
     const positions = options.rope && slice.part === 'k' ? positionsIn(options.rope, slice, options.tokens) : undefined;
-    await together(
-      holdersOf(slice, options).map(({ lease, means, records }) => {
-        const rows = means && meanRows(means, slice, options);
-        const work = decoding({ dim: shape.dim, vectors: slice.count, dtype, piece, records, means: rows, positions });
-        return lease.run(work, { signal });
-      }),
-    );
+    const perLayer = shape.kvHeads * options.tokens;
+    const whole = verified(Math.floor((slice.first + slice.count - 1) / perLayer));
+    const decoded = holdersOf(slice, options).map(async ({ lease, means, records }) => {
+      const rows = means && meanRows(means, slice, options);
+      const work = decoding({ dim: shape.dim, vectors: slice.count, dtype, piece, records, means: rows, positions });
+      await lease.run(work, { signal });
+    });
+    await together([whole, ...decoded]);
     return { piece, length: bytes };
   } catch (error) {
     piece.release();
     throw error;
   }
+}
+
+/** Resolves once all layers up to this one are found whole. */
+type Verified = (last: number) => Promise<void>;
+
+/** Each layer once: K comes layer by layer, and V after it in the same pages. */
+function inOrder(verify: KvDrainOptions['verify']): Verified {
+  let next = 0;
+  let before = Promise.resolve();
+  return (last) => {
+    if (last >= next) {
+      const own = verify({ first: next, last });
+      before = together([before, own]).then(() => {});
+      before.catch(() => {}); // told to whoever waits for it
+      next = last + 1;
+    }
+    return before;
+  };
 }
 
 interface Holder {

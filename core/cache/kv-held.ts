@@ -10,11 +10,14 @@ import { problem } from '../contract/problems.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Pool } from '../gpu/pool.ts';
 import { type Block, type Blocks, createBlocks } from './blocks.ts';
+import type { Seals } from './kv-seals.ts';
 
 /** What a block has on an adapter; replaced as a whole. */
 export interface Held extends CodedPages {
   /** What it is to become once enough blocks follow it. */
   readonly wanted: Form;
+  /** What its pages were when they were stored. */
+  readonly seals: Seals;
 }
 export type KvBlocks = Blocks<Held>;
 export type KvBlock = Block<Held>;
@@ -31,6 +34,8 @@ export interface HeldPages {
   readonly blocks: KvBlocks;
   readonly bytes: number;
   readonly evictions: number;
+  /** Blocks that were forgotten as a page was not what it had been, and what followed them. */
+  readonly damages: number;
   /** Pages for a block, others leaving if they must; near another if there is room. Throws `capacity_exhausted`. */
   lease(shape: KvShape, form: Form, near?: GpuLease): GpuLease;
   /** On the adapter of another lease; undefined where that has no room for it. */
@@ -46,6 +51,8 @@ export interface HeldPages {
    * the other ones go back at once: false.
    */
   replace(block: KvBlock, old: Held, pages: Held): boolean;
+  /** One of its pages is not what it was: forgets it and what follows it, so many. */
+  damaged(block: KvBlock): number;
   /** What contradicts the invariants, a line each; none if all is well. */
   faults(): string[];
   /** Forgets what was only on adapters that are gone. */
@@ -59,6 +66,7 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
   const budget = () => share * pool.capacityBytes;
   let bytes = 0;
   let evictions = 0;
+  let damages = 0;
   const blocks = createBlocks<Held>(BLOCK_TOKENS, ({ pages }) => release(pages.lease));
   /** How many read pages now; and those that are no block's any more. */
   const readers = new Map<Held, number>();
@@ -131,6 +139,9 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
     get evictions() {
       return evictions;
     },
+    get damages() {
+      return damages;
+    },
     lease(shape, form, near) {
       const wanted = bytesOf(shape, form);
       if (!withinBudget(wanted))
@@ -181,6 +192,11 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
       if (readers.has(old)) replaced.add(old);
       else release(old.lease);
       return true;
+    },
+    damaged(block) {
+      const gone = blocks.remove(block);
+      damages += gone;
+      return gone;
     },
     faults() {
       const found: string[] = [];

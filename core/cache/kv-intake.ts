@@ -24,6 +24,7 @@ import { together } from '../gpu/together.ts';
 import { type Match, type Root, rootOf } from './blocks.ts';
 import type { Held, HeldPages } from './kv-held.ts';
 import { type Group, groupsOf, nextCut, rowsAt, vectorBytes } from './kv-rows.ts';
+import { sealPages } from './kv-seals.ts';
 
 /** Blocks at both ends of a sequence that stay as they came. */
 export interface Window {
@@ -51,6 +52,8 @@ export interface Intake {
   readonly blocksBefore: number;
   cut(offset: number): number;
   take(piece: Piece, length: number, offset: number): Promise<void>;
+  /** All of the body is in: what was coded is given its seals, and is to be had. */
+  seal(): Promise<void>;
   /** The pages that were coded for a block; theirs who ask, once. */
   pagesOf(block: number): Held | undefined;
   /** Blocks from here on found no room, and why; undefined where all did. */
@@ -58,6 +61,9 @@ export interface Intake {
   /** Gives back what nobody asked for. */
   drop(): void;
 }
+
+/** Pages that are still being written have no seals yet. */
+type Made = Omit<Held, 'seals'>;
 
 export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   const { held } = options;
@@ -77,7 +83,8 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   const root = rootOf(options.scope, options.model, shape, BLOCK_TOKENS, rope);
   const tokens = new Int32Array(tokenCount);
   const tokenBytes = new Uint8Array(tokens.buffer);
-  const made = new Map<number, Held>();
+  const made = new Map<number, Made>();
+  const whole = new Map<number, Held>();
   let tokensLeft = tokens.byteLength;
   let known: Match<Held> | undefined;
   let release = () => {};
@@ -107,14 +114,14 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   }
 
   /** Where a block is to be written; undefined where it is not. */
-  function pagesFor(block: number): Held | undefined {
+  function pagesFor(block: number): Made | undefined {
     if (block < (known?.blocks.length ?? 0) || (cutShort && block >= cutShort.block)) return undefined;
     const there = made.get(block);
     if (there) return there;
     const form = isExactYet(block) ? windowForm(wanted, body) : wanted;
     try {
       const lease = held.lease(shape, form, nearTo(block));
-      const fresh: Held = { lease, form, wanted, means };
+      const fresh: Made = { lease, form, wanted, means };
       made.set(block, fresh);
       return fresh;
     } catch (error) {
@@ -184,9 +191,21 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
     blocksBefore,
     cut: (offset) => nextCut(layout, body, offset),
     take,
+    async seal() {
+      const all = [...made];
+      const seals = await sealPages(
+        all.map(([, { lease }]) => lease),
+        options.signal,
+      );
+      for (const [i, [block, pages]] of all.entries()) {
+        const own = seals[i];
+        if (own) whole.set(block, { ...pages, seals: own });
+      }
+    },
     pagesOf(block) {
-      const found = made.get(block);
-      made.delete(block);
+      const found = whole.get(block);
+      if (found) made.delete(block);
+      whole.delete(block);
       return found;
     },
     get cutShort() {

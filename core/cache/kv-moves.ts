@@ -1,9 +1,11 @@
 // Blocks off an adapter that takes no new leases: to others while they have free room, the beginnings of chains first; what
-// finds none is forgotten, with all that follows it. Bytes go through pieces; readers go on with the pages they began on.
+// finds none is forgotten, with all that follows it. Bytes go through pieces, and are compared with their seals where they have
+// come to; readers go on with the pages they began on.
 import { problem } from '../contract/problems.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import { PIECE_BYTES, type Piece, type Pieces } from '../gpu/pieces.ts';
 import type { HeldPages, KvBlock } from './kv-held.ts';
+import { damagedAmong, forget } from './kv-seals.ts';
 
 export interface KvDrained {
   moved: number;
@@ -54,13 +56,19 @@ async function moveBlock(block: KvBlock, held: HeldPages, pieces: Pieces, signal
     try {
       const lease = held.freeLease(block.root.shape, from.form);
       if (!lease) return false;
+      const moved = { ...from, lease };
+      let isDamaged = false;
       try {
         await copy(from.lease, lease, piece, signal);
+        isDamaged = (await damagedAmong([moved], {}, signal)).size > 0;
       } catch (error) {
         held.release(lease);
         throw error;
       }
-      return held.replace(block, from, { ...from, lease });
+      if (!isDamaged) return held.replace(block, from, moved);
+      held.release(lease);
+      forget(held, block, from);
+      return false;
     } finally {
       piece.release();
     }

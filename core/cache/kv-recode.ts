@@ -1,6 +1,7 @@
 // A block's exact pages in the form that was asked for, on the same adapter: coded from the old ones there, nothing travels.
 // The new pages are whole before they take the place of the old ones, which go back with their last reader. Whoever comes
-// while a block is recoded waits for that. Where there is no room for both, a block stays as it is.
+// while a block is recoded waits for that. Where there is no room for both, a block stays as it is. Old pages are compared with
+// their seals meanwhile: nothing is made of a damaged one.
 
 import { type MeanRows, type Records, recoding, tableOf } from '../codec/coding.ts';
 import { BLOCK_TOKENS, type Form, isRotated, recordsAt, sameForm } from '../codec/pages.ts';
@@ -9,6 +10,7 @@ import type { GpuLease } from '../gpu/gpu-lease.ts';
 import { together } from '../gpu/together.ts';
 import { SCRATCH_BYTES, type Work } from '../gpu/work.ts';
 import type { Held, HeldPages, KvBlock } from './kv-held.ts';
+import { sealPages, verifyPages } from './kv-seals.ts';
 
 const underWay = new WeakMap<KvBlock, Promise<void>>();
 
@@ -29,12 +31,15 @@ async function recodeNow(block: KvBlock, form: Form, held: HeldPages, signal: Ab
     const lease = held.leaseNear(from.lease, shape, form);
     if (!lease) return;
     try {
-      await together(
-        Array.from({ length: shape.layers }, async (_, layer) => {
+      await together([
+        verifyPages(held, [block], old, {}, signal),
+        ...Array.from({ length: shape.layers }, async (_, layer) => {
           for (const work of layerWork(shape, layer, from, form, lease)) await lease.run(work, { signal });
         }),
-      );
-      held.replace(block, from, { lease, form, wanted: from.wanted, means: from.means });
+      ]);
+      const [seals] = await sealPages([lease], signal);
+      if (!seals) throw new Error('pages were given no seals');
+      held.replace(block, from, { ...from, lease, form, seals });
     } catch (error) {
       held.release(lease);
       throw error;

@@ -1,24 +1,27 @@
 // The KV of token sequences: stored as blocks of 64 tokens in coded pages on adapters, found again by the longest held
 // beginning, given back as tensors, and attended over where it lies. Lives on adapters only: what an adapter loses is gone,
 // and is stored again by whoever needs it.
+// Each page has a seal (kv-seals.ts): load and moves look at all they read, attention at what nobody has for a while.
 // Invariants: whoever reads a block holds it, so that it cannot leave; nothing of one scope is ever found from another.
 
 import { attend } from '../codec/attention.ts';
 import { BLOCK_TOKENS } from '../codec/pages.ts';
 import type { KvBlock as KvBlockAnswer, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../contract/kv.ts';
-import { problem } from '../contract/problems.ts';
+import { Problem, problem } from '../contract/problems.ts';
 import { DTYPES, joinParts, type TensorShape, tensorHeader, tensorParts } from '../contract/tensors.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { Pool } from '../gpu/pool.ts';
+import { together } from '../gpu/together.ts';
 import { type Match, type Root, scopeOf } from './blocks.ts';
 import type { Digests } from './digest.ts';
 import type { Drained } from './drain.ts';
-import { drainKv } from './kv-drain.ts';
+import { drainKv, type KvDrainOptions } from './kv-drain.ts';
 import { createHeldPages, type Held, type KvBlock } from './kv-held.ts';
 import { type Intake, openIntake, type Window } from './kv-intake.ts';
 import { clearAdapter, type KvDrained } from './kv-moves.ts';
 import { createQuestions, type QuestionBody } from './kv-question.ts';
 import { recode } from './kv-recode.ts';
+import { damagedAmong, forget, verifyPages } from './kv-seals.ts';
 import { type Body, pour, type SignedDigest } from './pour.ts';
 
 export interface KvOptions {
@@ -29,6 +32,8 @@ export interface KvOptions {
   /** Of the adapters' memory; more than that KV never takes. */
   readonly share: number;
   readonly window: Window;
+  /** Attention looks again at pages that were last found whole so long ago. */
+  readonly verifyMs: number;
   readonly makeRoom: Parameters<typeof createHeldPages>[0]['makeRoom'];
 }
 
@@ -76,8 +81,15 @@ export interface KvStats {
   bytes: number;
   evictions: number;
   lost: number;
+  /** Blocks that were forgotten as one of their pages was damaged, or one before. */
+  damaged: number;
   /** Tokens that were asked for, to load or to attend to, and of those the ones held. */
   tokens: { asked: number; matched: number };
+}
+
+export interface KvVerified {
+  pages: number;
+  faults: string[];
 }
 
 export interface Kv {
@@ -87,12 +99,16 @@ export interface Kv {
   attention(options: KvAttentionOptions): Promise<Uint8Array<ArrayBuffer>>;
   /** What contradicts the invariants of blocks and pages, a line each; none if all is well. */
   check(): string[];
+  /** Compares all pages with their seals; what is damaged is forgotten, and told of, a line each. */
+  verify(signal: AbortSignal): Promise<KvVerified>;
   /** Off an adapter that takes no new leases. */
   drain(adapter: string, signal: AbortSignal): Promise<KvDrained>;
   /** An adapter's process is gone: forget what was there. */
   dropLost(): void;
   stats(): KvStats;
 }
+
+const VERIFIED_AT_ONCE = 64;
 
 export function openKv(options: KvOptions): Kv {
   const { pieces, digests } = options;
@@ -117,6 +133,7 @@ export function openKv(options: KvOptions): Kv {
         },
       });
       if (!intake) throw new Error('a body was read whose header was not');
+      await intake.seal();
       return await keep(intake, o.signal);
     } finally {
       intake?.drop();
@@ -206,7 +223,9 @@ export function openKv(options: KvOptions): Kv {
         const { pages, release } = held.read(match.blocks);
         try {
           const { shape } = root;
-          yield* drainKv({ pieces, header, shape, rope, pages, tokens: match.tokens, dtype: o.dtype, signal });
+          const { blocks, tokens } = match;
+          const verify: KvDrainOptions['verify'] = (layers) => verifyPages(held, blocks, pages, { layers }, signal);
+          yield* drainKv({ pieces, header, shape, rope, pages, tokens, dtype: o.dtype, verify, signal });
         } finally {
           release();
         }
@@ -231,7 +250,13 @@ export function openKv(options: KvOptions): Kv {
         const { layer, causal, scale = 1 / Math.sqrt(dim), window = 0 } = o;
         const query = { layer, heads, q, queries, scale, causal, window };
         const { shape, rope } = found.root;
-        const answer = await attend({ shape, rope, pages, tokens: tokenCount, query, isGpu, signal: o.signal });
+        const seen = window > 0 ? Math.max(0, tokenCount - queries - window + 1) : 0;
+        const first = Math.floor(seen / BLOCK_TOKENS);
+        const looked = { layers: { first: layer, last: layer }, staleMs: options.verifyMs };
+        const [answer] = await together([
+          attend({ shape, rope, pages, tokens: tokenCount, query, isGpu, signal: o.signal }),
+          verifyPages(held, found.match.blocks.slice(first), pages.slice(first), looked, o.signal),
+        ]);
         return joinParts(
           tensorParts([
             { name: 'o', dtype: 'F32', shape: [heads, queries, dim], data: bytesOf(answer.o) },
@@ -244,6 +269,30 @@ export function openKv(options: KvOptions): Kv {
     });
   }
 
+  /** Some blocks at a time: the others may leave meanwhile. */
+  async function verify(signal: AbortSignal): Promise<KvVerified> {
+    const done: KvVerified = { pages: 0, faults: [] };
+    const all = [...blocks.all()];
+    for (let at = 0; at < all.length; at += VERIFIED_AT_ONCE) {
+      signal.throwIfAborted();
+      const some = all.slice(at, at + VERIFIED_AT_ONCE).filter(({ removed }) => !removed);
+      const { pages, release } = held.read(some);
+      try {
+        for (const [index, layer] of await damagedAmong(pages, {}, signal)) {
+          const gone = forget(held, some[index], pages[index]);
+          done.faults.push(`block ${some[index]?.hash} was damaged in layer ${layer}; ${gone} blocks are forgotten`);
+        }
+        done.pages += pages.reduce((sum, { lease }) => sum + lease.pages, 0);
+      } catch (error) {
+        // what was on a lost adapter is forgotten as a whole
+        if (!(error instanceof Problem) || error.code !== 'adapter_lost') throw error;
+      } finally {
+        release();
+      }
+    }
+    return done;
+  }
+
   /** Software adapters have kernels of their own. */
   const isGpu = (adapter: string): boolean => options.pool.reportOf(adapter).software === false;
 
@@ -252,6 +301,7 @@ export function openKv(options: KvOptions): Kv {
     load,
     attention,
     check: held.faults,
+    verify,
     async drain(adapter, signal) {
       const done = await clearAdapter(adapter, held, pieces, signal);
       // what has come to another adapter before that was told to drain
@@ -262,7 +312,14 @@ export function openKv(options: KvOptions): Kv {
     dropLost() {
       lost += held.dropLost();
     },
-    stats: () => ({ blocks: blocks.size, bytes: held.bytes, evictions: held.evictions, lost, tokens: { ...tokens } }),
+    stats: () => ({
+      blocks: blocks.size,
+      bytes: held.bytes,
+      evictions: held.evictions,
+      lost,
+      damaged: held.damages,
+      tokens: { ...tokens },
+    }),
   };
 }
 

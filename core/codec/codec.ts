@@ -1,7 +1,7 @@
 // What a codec is to those who store vectors: a name, a rate, and a CPU reference that encodes and decodes one vector at a
 // time, bit by bit what the kernels do. A codec's name says all that a reader needs; nothing else is stored with a record.
 // Not here: integrity. In a fixed-rate record every pattern of bits is a vector, so that a corrupted one cannot be told
-// from another; whoever wants to know keeps checksums of pages (kernel `checksum`), which the cache does not yet.
+// from another; whoever wants to know keeps checksums of pages (kernel `checksum`), as the cache does (seals.ts).
 
 /** A fixed rate: one vector of a head becomes one record of whole 32-bit words, readable alone. */
 export interface RecordCodec {

@@ -37,6 +37,14 @@ export const listQuerySchema = z.strictObject({
 
 const ADAPTER_CHARS_MAX = 64;
 
+export const checkQuerySchema = z.strictObject({
+  /** Also reads the KV pages, and compares them with their checksums. */
+  pages: z
+    .enum(['true', 'false'])
+    .default('false')
+    .transform((text) => text === 'true'),
+});
+
 /** What is to move, by key or by prefix, and where to. */
 export const moveBodySchema = z
   .strictObject({

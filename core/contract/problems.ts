@@ -53,6 +53,7 @@ const registry = {
   capacity_exhausted: [507, 'There is no room for the tensors'],
   disk_full: [507, 'The disk is full'],
   disk_failed: [503, 'The disk refused the write'],
+  kv_damaged: [500, 'The held KV is damaged'],
   record_damaged: [500, 'The stored tensors are damaged'],
   database_unavailable: [503, 'The database does not answer'],
   core_unreachable: [502, 'The core does not answer'],

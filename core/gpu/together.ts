@@ -2,10 +2,9 @@
 // pages and pieces that a failure would give back. Pure.
 
 /** What they give, in order; else the first failure, once all are over. */
-export async function together<T>(all: readonly Promise<T>[]): Promise<T[]> {
-  const settled = await Promise.allSettled(all);
-  return settled.map((each) => {
-    if (each.status === 'rejected') throw each.reason;
-    return each.value;
-  });
+export async function together<T extends readonly Promise<unknown>[] | []>(
+  all: T,
+): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
+  await Promise.allSettled(all);
+  return Promise.all(all);
 }

@@ -98,7 +98,7 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
     });
     kv = openKv({
       ...{ pool, pieces, digests, bodyBytesMax: 64 << 20, makeRoom: cache.makeRoom },
-      ...{ share: 0.5, window: { firstBlocks: 1, lastBlocks: 2 } },
+      ...{ share: 0.5, window: { firstBlocks: 1, lastBlocks: 2 }, verifyMs: 60_000 },
       ...options.kv,
     });
   }

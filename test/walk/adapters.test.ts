@@ -127,6 +127,7 @@ describe('two adapters', () => {
 
   test('POST /v1/cache/check finds no fault', async () => {
     assert.deepEqual(await answerOf(await post('/v1/cache/check')), { ok: true, faults: [] });
+    assert.deepEqual(await answerOf(await post('/v1/cache/check?pages=true')), { ok: true, faults: [], pages: 0 });
   });
 
   const MOVE = '/v1/tensors:move';
