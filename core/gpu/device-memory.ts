@@ -1,4 +1,5 @@
-// The buffers of an adapter's process: the arena's bindings, the scratch, and the staging through which bytes come down.
+// The buffers of an adapter's process: the arena's bindings, the scratch, and the staging through which bytes come down and
+// large payloads come up (device-uploads.ts).
 // All are made at the start, each inside an out-of-memory scope; nothing is allocated for a request. A range is a buffer only
 // after `find` has checked it. Staging is taken in line, and who is called off leaves the line.
 import { BINDING_BYTES } from './arena.ts';
@@ -6,6 +7,7 @@ import { KernelError } from './kernel-choice.ts';
 import { PIECE_BYTES } from './pieces.ts';
 import { SCRATCH_BUFFERS, SCRATCH_BYTES, scratchIndex, type WorkRange } from './work.ts';
 
+/** Each way. */
 const STAGING_BUFFERS = 4;
 
 export interface DeviceMemory {
@@ -17,6 +19,8 @@ export interface DeviceMemory {
   /** Dawn clears a buffer before its first use: done ahead, one binding at a time, so that requests wait for one at most. */
   clearAhead(): Promise<void>;
   readonly staging: Staging;
+  /** Mapped to be written while they are free. */
+  readonly uploads: Staging;
 }
 
 export interface Staging {
@@ -34,11 +38,15 @@ export async function openDeviceMemory(
   log: (line: string) => void,
 ): Promise<DeviceMemory | undefined> {
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-  const make = (count: number, size: number, use = usage) => allocate(device, count, { size, usage: use }, log);
-  const staging = await make(STAGING_BUFFERS, PIECE_BYTES, GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ);
-  const scratch = await make(SCRATCH_BUFFERS, SCRATCH_BYTES);
-  const arena = await make(bindings, BINDING_BYTES);
-  if (staging.length < STAGING_BUFFERS || scratch.length < SCRATCH_BUFFERS || arena.length === 0) return undefined;
+  const make = (count: number, descriptor: GPUBufferDescriptor) => allocate(device, count, descriptor, log);
+  const down = { size: PIECE_BYTES, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ };
+  const up = { size: PIECE_BYTES, usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.MAP_WRITE, mappedAtCreation: true };
+  const staging = await make(STAGING_BUFFERS, down);
+  const uploads = await make(STAGING_BUFFERS, up);
+  const scratch = await make(SCRATCH_BUFFERS, { size: SCRATCH_BYTES, usage });
+  const arena = await make(bindings, { size: BINDING_BYTES, usage });
+  const isWhole = [staging, uploads].every(({ length }) => length === STAGING_BUFFERS);
+  if (!isWhole || scratch.length < SCRATCH_BUFFERS || arena.length === 0) return undefined;
 
   /** Bindings that hold something: Dawn has cleared them, and a clear from here would take what was written. */
   const written = new Set<GPUBuffer>();
@@ -69,6 +77,7 @@ export async function openDeviceMemory(
       }
     },
     staging: createStaging(staging),
+    uploads: createStaging(uploads),
   };
 }
 

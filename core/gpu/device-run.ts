@@ -4,6 +4,7 @@
 // A run begins as it comes, unless its pipelines or the staging are not there yet; later requests then pass it. Pipelines are
 // waited for with an end.
 import type { DeviceMemory } from './device-memory.ts';
+import { UPLOAD_BYTES_MIN, uploadAll, writeAll } from './device-uploads.ts';
 import { INLINE } from './frames.ts';
 import { type AnyDispatch, entry, KernelError } from './kernel-choice.ts';
 import type { Kernels, Plan } from './kernels.ts';
@@ -79,14 +80,11 @@ async function execute(
   work: RemoteWork,
   plan: Plan,
   staging: GPUBuffer | undefined,
-  { device, kernels, memory, shared }: RunContext,
+  context: RunContext,
 ): Promise<Uint8Array> {
+  const { device, kernels, memory, shared } = context;
   const { value: stopwatch, fault } = inScope(device, () => {
-    for (const { piece, from, range } of work.uploads) {
-      const source = piece === INLINE ? work.inline : shared;
-      const at = piece === INLINE ? from : piece * PIECE_BYTES + from;
-      device.queue.writeBuffer(memory.find(range), range.offset, source, at, wholeWords(range.size));
-    }
+    for (const move of work.uploads) bringUp(move, move.piece === INLINE ? work.inline : shared, context);
     const after = (encoder: GPUCommandEncoder) => staging && copyDown(encoder, work.downloads, staging, memory);
     return kernels.submit(plan, { timed: work.timed, after });
   });
@@ -95,6 +93,16 @@ async function execute(
   const [error, ms = Number.NaN] = await Promise.all([fault, stopwatch?.read(), end]);
   if (error) throw new KernelError(`WebGPU refuses the run: ${error.message.slice(0, 500)}`);
   return new Uint8Array(Float64Array.of(ms).buffer);
+}
+
+function bringUp({ piece, from, range }: RemoteMove, source: Uint8Array, { device, memory }: RunContext): void {
+  const at = piece === INLINE ? from : piece * PIECE_BYTES + from;
+  const target = { buffer: memory.find(range), offset: range.offset, size: wholeWords(range.size) };
+  const { uploads } = memory;
+  const isLarge = target.size >= UPLOAD_BYTES_MIN && target.size <= PIECE_BYTES;
+  const through = isLarge ? uploads.tryTake() : undefined; // nothing may be awaited here
+  if (through) uploadAll(device, { through, uploads }, [target], source, at);
+  else writeAll(device, [target], source, at);
 }
 
 /** What `encode` gives, and what WebGPU has against it. */

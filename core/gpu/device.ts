@@ -1,15 +1,16 @@
 // The process that owns ONE adapter: one `gpu` object, one device, its arena of preallocated bindings and its kernels.
 // Started by device-link.ts with its settings in argv, a socket as descriptor 3 and the shared pieces as descriptor 4.
 // It does what the frames say and nothing else: which pages are whose is the core's knowledge. Requests begin in the order
-// in which they come, but for one that has to wait (a read for staging, a run for that or its pipelines): whoever builds on a
-// request awaits it. What waits can be called off; what has begun is finished.
-// Copies of a payload here, on its way up: one into Dawn's own staging, from the shared piece or from the frame that brought
-// it (where it was put together, one more). On its way down: one from mapped staging into the shared piece, or none, and the
+// in which they come, but for one that has to wait (a read or a large write for staging, a run for that or its pipelines):
+// whoever builds on a request awaits it. What waits can be called off; what has begun is finished.
+// Copies of a payload here, on its way up: one into staging, from the shared piece or from the frame that brought it (where it
+// was put together, one more). On its way down: one from mapped staging into the shared piece, or none, and the
 // socket sends it from there. It ends when the socket closes (the core is gone) and when the device is lost.
 import { Socket } from 'node:net';
 import type { Run } from './arena.ts';
 import { type DeviceMemory, openDeviceMemory } from './device-memory.ts';
 import { type RunContext, runWork } from './device-run.ts';
+import { type Target, UPLOAD_BYTES_MIN, uploadAll, writeAll } from './device-uploads.ts';
 import { type DeviceHello, type DeviceSettings, EXIT_LOST, EXIT_NO_ADAPTER, type Refusal } from './device-words.ts';
 import { createFrameReader, decodeTransfer, encodeHead, encodeJson, type Head, INLINE, Op } from './frames.ts';
 import { KernelError, wantedOf } from './kernel-choice.ts';
@@ -48,7 +49,7 @@ const capabilities = capabilitiesOf(adapter, device);
 const made = await openDeviceMemory(device, settings.bindings, say);
 if (!made) process.exit(EXIT_NO_ADAPTER);
 const memory: DeviceMemory = made;
-const { staging } = memory;
+const { staging, uploads } = memory;
 const kernels = openKernels(device, capabilities);
 const shared = settings.pieces > 0 ? await mapDescriptor(4, settings.pieces * PIECE_BYTES) : NOTHING;
 const socket = new Socket({ fd: 3, readable: true, writable: true });
@@ -116,7 +117,7 @@ function ask(op: number, id: number, payload: Uint8Array): void {
 
 async function answer(op: number, id: number, payload: Uint8Array): Promise<void> {
   if (op === Op.write) {
-    await write(payload);
+    await write(id, payload);
     return send(Op.done, id, []);
   }
   if (op === Op.read) return read(id, payload);
@@ -129,17 +130,26 @@ async function answer(op: number, id: number, payload: Uint8Array): Promise<void
 let unflushed = 0;
 let flushing: Promise<void> | undefined;
 
-async function write(payload: Uint8Array): Promise<void> {
+async function write(id: number, payload: Uint8Array): Promise<void> {
   const { piece, runs, inline } = decodeTransfer(payload);
   const source = piece === INLINE ? inline : shared.subarray(piece * PIECE_BYTES, (piece + 1) * PIECE_BYTES);
-  const buffers = runs.map((run) => bufferOf(run, 'write'));
-  let at = 0;
-  for (const [i, run] of runs.entries()) {
-    const buffer = buffers[i];
-    if (buffer) device.queue.writeBuffer(buffer, run.byteOffset, source, at, wholeWords(run.byteLength));
-    at += run.byteLength;
+  const targets = runs.map((run): Target => {
+    const size = wholeWords(run.byteLength);
+    return { buffer: bufferOf(run, 'write'), offset: run.byteOffset, size };
+  });
+  const bytes = targets.reduce((sum, { size }) => sum + size, 0);
+  if (bytes < UPLOAD_BYTES_MIN || bytes > PIECE_BYTES) {
+    writeAll(device, targets, source, 0);
+    return flush(bytes);
   }
-  unflushed += at;
+  const through = uploads.tryTake() ?? (await beforeBegin(id, uploads.take));
+  uploadAll(device, { through, uploads }, targets, source, 0);
+  hurry();
+}
+
+/** Once so much has gone by `writeBuffer` that its staging has to come back first. */
+async function flush(bytes: number): Promise<void> {
+  unflushed += bytes;
   if (unflushed >= UNFLUSHED_MAX && !flushing) {
     unflushed = 0;
     hurry();

@@ -124,6 +124,33 @@ for (const transport of ['ring', 'socket'] as const)
       assertSameBytes(b.bytes, second, 'after it');
     });
 
+    test('more large writes at once than there is staging for all arrive, wherever their pages lie', async (t) => {
+      const random = seeded();
+      t.diagnostic(`SEED=${random.seed}`);
+      const { link, pieces } = await startLink(t, transport);
+      const half = PIECE_BYTES / 2;
+      const odd = half - 5; // the last run may end within a word
+      const runsOf = (i: number) => [
+        { binding: 0, byteOffset: (2 * i + 1) * half, byteLength: half },
+        { binding: 0, byteOffset: 2 * i * half, byteLength: odd },
+      ];
+      const sent = Array.from({ length: 12 }, () => random.bytes(half + odd));
+      await Promise.all(
+        sent.map(async (bytes, i) => {
+          const piece = await taken(pieces, bytes);
+          await link.write(piece, bytes.length, runsOf(i));
+          piece.bytes.fill(0); // answered: the piece is free
+          piece.release();
+        }),
+      );
+      for (const [i, bytes] of sent.entries()) {
+        const piece = await taken(pieces);
+        await link.read(piece, bytes.length, runsOf(i));
+        assertSameBytes(piece.bytes.subarray(0, bytes.length), bytes, `write ${i}`);
+        piece.release();
+      }
+    });
+
     test('work that is wrong fails alone with kernel_refused, whatever is wrong with it', async (t) => {
       const random = seeded();
       const { link, pieces } = await startLink(t, transport);

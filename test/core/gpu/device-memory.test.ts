@@ -10,7 +10,7 @@ import { SCRATCH_BUFFERS, SCRATCH_BYTES } from '../../../core/gpu/work.ts';
 
 Object.assign(globalThis, globals);
 /** What a process needs beside its arena. */
-const BESIDE_BYTES = SCRATCH_BUFFERS * SCRATCH_BYTES + 4 * PIECE_BYTES;
+const BESIDE_BYTES = SCRATCH_BUFFERS * SCRATCH_BYTES + 2 * 4 * PIECE_BYTES;
 
 /** A device with so much memory. */
 async function open(bytes: number): Promise<{ memory: DeviceMemory | undefined; lines: string[]; scopes: number }> {
