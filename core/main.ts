@@ -7,6 +7,7 @@ import { lockFolder } from '../db/folder-lock.ts';
 import { edgeSettings, readEdgeConfig } from '../edge/config.ts';
 import { type Listener, listen, startEdge } from '../edge/node.ts';
 import { openCache } from './cache/cache.ts';
+import { createClaims } from './cache/claims.ts';
 import { openDigests } from './cache/digest.ts';
 import { openKv } from './cache/kv.ts';
 import { createAuthenticate, createSealKey } from './callers.ts';
@@ -27,6 +28,8 @@ import { createServer } from './server.ts';
 import { openStore } from './store/store.ts';
 
 const STOP_MS_MAX = 9_500;
+/** How often claims are looked through for those that ran out. */
+const CLAIMS_MS = 100;
 const settings = { ...coreSettings, ...edgeSettings };
 
 /** Not ours, but no mistakes either: the command line reads them. */
@@ -53,11 +56,14 @@ const opened: { name: string; close: () => Promise<void> }[] = [];
 let stopping = false;
 
 const listeners: Listener[] = [];
+/** Told when the end begins: who keeps callers waiting lets them go. */
+const beforeStop: (() => void)[] = [];
 
 async function stop(code: number): Promise<never> {
   stopping = true;
   const begun = performance.now();
   const timer = setTimeout(() => process.exit(code || 1), STOP_MS_MAX);
+  for (const tell of beforeStop) tell();
   await Promise.all(listeners.map((listener) => listener.close()));
   for (const part of opened.reverse())
     await part.close().catch((error: unknown) => log(`closing ${part.name}: ${String(error)}`));
@@ -131,6 +137,9 @@ async function startCore(config: CoreConfig) {
     kv.dropLost();
   };
   opened.push({ name: 'cache', close: cache.close });
+  const claims = createClaims({ now: Date.now });
+  setInterval(claims.expire, CLAIMS_MS).unref();
+  beforeStop.push(claims.close);
 
   const nonces = memoryNonces({ max: config.NONCES_MAX, now: Date.now });
   const internalSecret = config.INTERNAL_SECRET;
@@ -143,9 +152,10 @@ async function startCore(config: CoreConfig) {
     adapters: () => ({ ok: pool.ready, detail: pool.summary }),
   });
   const metrics = createMetrics();
-  metrics.watch({ cache, kv, pool, pieces });
+  metrics.watch({ cache, claims, kv, pool, pieces });
   const server = createServer({
     cache,
+    claims,
     kv,
     pool,
     readiness,

@@ -2,6 +2,7 @@
 // fixed lists; gauges are read from their rooms when somebody asks.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Cache } from './cache/cache.ts';
+import type { Claims } from './cache/claims.ts';
 import type { Kv } from './cache/kv.ts';
 import type { Pieces } from './gpu/pieces.ts';
 import type { AdapterReport, Pool } from './gpu/pool.ts';
@@ -17,7 +18,7 @@ export interface CoreMetrics {
   /** Starts the clock of a request; call the result with its route and status. */
   begin(method: string): (route: string, status: number) => void;
   /** From now on, these rooms are read at every scrape. */
-  watch(rooms: { cache: Cache; kv: Kv; pool: Pool; pieces: Pieces }): void;
+  watch(rooms: { cache: Cache; claims: Claims; kv: Kv; pool: Pool; pieces: Pieces }): void;
   text(): Promise<string>;
 }
 
@@ -66,7 +67,7 @@ export function createMetrics(): CoreMetrics {
       const end = requests.startTimer({ method: METHODS.has(method) ? method : 'other' });
       return (route, status) => end({ route, status });
     },
-    watch({ cache, kv, pool, pieces }) {
+    watch({ cache, claims, kv, pool, pieces }) {
       gauge('blatam_cache_entries', 'Entries held.', undefined, () => [['', cache.stats().entries]]);
       gauge('blatam_cache_bytes', 'Bytes held, by where they lie.', 'tier', () => Object.entries(cache.stats().bytes));
       counter('blatam_cache_reads_total', 'Reads, by where they were answered from.', 'result', () => {
@@ -77,6 +78,8 @@ export function createMetrics(): CoreMetrics {
         const { evictions, expired, lost, deletes } = cache.stats();
         return Object.entries({ evicted: evictions, expired, lost, deleted: deletes });
       });
+      gauge('blatam_claims', 'Keys that somebody computes.', undefined, () => [['', claims.open]]);
+      gauge('blatam_claims_waiting', 'Calls that wait for those keys.', undefined, () => [['', claims.waiting]]);
       gauge('blatam_kv_blocks', 'Blocks of tokens whose KV is held.', undefined, () => [['', kv.stats().blocks]]);
       gauge('blatam_kv_bytes', 'Bytes of pages that hold KV.', undefined, () => [['', kv.stats().bytes]]);
       counter('blatam_kv_tokens_total', 'Tokens asked for, to load or to attend to, and those held.', 'result', () => {

@@ -4,8 +4,10 @@
 import { Hono } from 'hono';
 import { leaving } from './bodies.ts';
 import type { Cache } from './cache/cache.ts';
+import type { Claims } from './cache/claims.ts';
 import type { Kv } from './cache/kv.ts';
 import type { Authenticate, SealKey } from './callers.ts';
+import { addClaimRoutes } from './claim-routes.ts';
 import { contentDigest } from './contract/content-digest.ts';
 import { INTERNAL_SCOPE } from './contract/internal.ts';
 import {
@@ -29,6 +31,7 @@ import { allow, type C, type CoreEnv, jsonBody, refuseOtherMedia, sendBody, sign
 
 export interface ServerParts {
   readonly cache: Cache;
+  readonly claims: Claims;
   readonly kv: Kv;
   readonly pool: Pool;
   readonly authenticate: Authenticate;
@@ -42,7 +45,7 @@ export interface ServerParts {
 }
 
 export function createServer(parts: ServerParts): Hono<CoreEnv> {
-  const { cache, pool } = parts;
+  const { cache, claims, pool } = parts;
   const app = new Hono<CoreEnv>();
 
   app.use(async (c, next) => {
@@ -93,14 +96,18 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     const query = parseQuery(putQuerySchema, new URL(c.req.url).searchParams);
     parseCodec(query.codec);
     refuseOtherMedia(c);
-    const { created, ...answer } = await cache.put({
-      tenant: caller.tenant,
-      key,
-      ...signedBody(c),
-      ttlSeconds: query.ttl,
-      priority: query.priority,
-      durability: query.durability,
-    });
+    const named = { tenant: caller.tenant, key };
+    const resume = query.claim === undefined ? undefined : claims.suspend({ ...named, claim: query.claim });
+    const { created, ...answer } = await cache
+      .put({
+        ...named,
+        ...signedBody(c),
+        ttlSeconds: query.ttl,
+        priority: query.priority,
+        durability: query.durability,
+      })
+      .finally(resume);
+    claims.fulfil(named);
     return c.json(answer, created ? 201 : 200);
   });
   app.get('/v1/tensors/:key{.+}', async (c) => {
@@ -128,6 +135,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   app.all('/v1/tensors/*', (c) => {
     throw problem('method_unsupported', `A tensor takes GET, HEAD, PUT and DELETE, not ${c.req.method}.`);
   });
+  addClaimRoutes(app, claims, cache);
   addKvRoutes(app, parts.kv);
   app.get('/v1/cache/stats', (c) => {
     allow(c, 'tensors:read', 'stats');

@@ -59,6 +59,10 @@ export interface Ask {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array | StreamBody;
   readonly digest?: Uint8Array;
+  /** The server was asked to keep silent for so long. */
+  readonly waitMs?: number;
+  /** Gives up this request. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Answer {
@@ -80,14 +84,15 @@ export function openWire(options: WireOptions, crypto: Crypto): (ask: Ask) => Pr
   if (!(timeoutMs >= 1 && timeoutMs <= TIMEOUT_MS_MAX))
     throw new RangeError(`timeoutMs is ${timeoutMs}, not 1 to ${TIMEOUT_MS_MAX}.`);
 
-  return async ({ method = 'GET', path, headers, body, digest }) => {
-    signal?.throwIfAborted();
+  return async ({ method = 'GET', path, headers, body, digest, waitMs = 0, signal: own }) => {
+    const given = [signal, own].filter((one) => one !== undefined);
+    for (const one of given) one.throwIfAborted();
     const url = base + path;
     const asked = `${method} ${url}`;
     const signed = await signRequest({ method, url, keyid, secret, ...(digest && { digest }) }, crypto);
     const whole = body instanceof Uint8Array ? body : undefined;
-    const limitMs = Math.min(timeoutMs + Math.ceil((whole?.length ?? 0) / BYTES_A_MS), TIMEOUT_MS_MAX);
-    const watch = openWatch(asked, limitMs, signal);
+    const limitMs = Math.min(timeoutMs + waitMs + Math.ceil((whole?.length ?? 0) / BYTES_A_MS), TIMEOUT_MS_MAX);
+    const watch = openWatch(asked, limitMs, given);
     const upload = body && !whole ? openUpload(body as StreamBody, watch) : undefined;
     const close = () => {
       watch.close();
@@ -149,7 +154,7 @@ interface Watch {
   close(): void;
 }
 
-function openWatch(asked: string, limitMs: number, outer: AbortSignal | undefined): Watch {
+function openWatch(asked: string, limitMs: number, outer: readonly AbortSignal[]): Watch {
   const controller = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let closed = false;
@@ -157,7 +162,7 @@ function openWatch(asked: string, limitMs: number, outer: AbortSignal | undefine
     controller.abort(new TransferError('timeout', `${asked}: the server kept silent for ${limitMs} ms.`));
   const rest = () => clearTimeout(timer);
   return {
-    signal: outer ? AbortSignal.any([controller.signal, outer]) : controller.signal,
+    signal: outer.length > 0 ? AbortSignal.any([controller.signal, ...outer]) : controller.signal,
     wait() {
       rest();
       if (!closed) timer = setTimeout(silent, limitMs);

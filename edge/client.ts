@@ -24,6 +24,7 @@ import {
 } from '../core/contract/messages.ts';
 import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../core/contract/tensors.ts';
 import { collect, isMissing, readJson, refusal, withQuery } from './client-answers.ts';
+import { type ClientCompute, clientCompute } from './client-compute.ts';
 import { type ClientKv, clientKv } from './client-kv.ts';
 import { type Answer, lengthOf, openWire, type StreamBody, TransferError, type WireOptions } from './client-wire.ts';
 
@@ -31,6 +32,7 @@ export type { KvBlock, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../cor
 export type { ListAnswer, PutAnswer, TensorEntry } from '../core/contract/messages.ts';
 export type { TensorData } from '../core/contract/tensors.ts';
 export { BlatamError } from './client-answers.ts';
+export type { Compute, ComputeOptions } from './client-compute.ts';
 export type * from './client-kv.ts';
 export { type StreamBody, TransferError, type TransferFault } from './client-wire.ts';
 
@@ -105,7 +107,7 @@ const adaptersSchema = z.looseObject({ adapters: z.array(adapterSchema) });
 export type Stats = z.infer<typeof statsSchema>;
 export type Adapter = z.infer<typeof adapterSchema>;
 
-export interface Client {
+export interface Client extends ClientCompute {
   put(key: string, body: Uint8Array | StreamBody, options?: PutOptions): Promise<PutAnswer & { created: boolean }>;
   get(key: string): Promise<Fetched | undefined>;
   /** `'unchanged'` if what is held still has this etag. */
@@ -133,12 +135,7 @@ export function createClient(options: ClientOptions): Client {
   const ask = openWire(options, crypto);
 
   const client: Client = {
-    async put(key, body, { codec, ttl, priority, durability } = {}) {
-      const path = withQuery(pathOf(key), { codec, ttl, priority, durability });
-      const digest = body instanceof Uint8Array ? await crypto.sha256(body) : body.digest;
-      const answer = await ask({ method: 'PUT', path, body, digest, headers: { 'content-type': SAFETENSORS } });
-      return { ...(await readJson(answer, putAnswerSchema)), created: answer.status === 201 };
-    },
+    put,
     get: fetchTensors as Client['get'],
     async head(key) {
       const answer = await ask({ method: 'HEAD', path: pathOf(key) });
@@ -178,9 +175,24 @@ export function createClient(options: ClientOptions): Client {
         data: tensorBytes(file, layout, info),
       }));
     },
+    ...clientCompute({
+      ask,
+      crypto,
+      signal: options.signal,
+      put,
+      get: async (key) => (await client.get(key))?.bytes(),
+    }),
     kv: clientKv(ask, crypto),
   };
   return client;
+
+  async function put(key: string, body: Uint8Array | StreamBody, given: PutOptions & { claim?: string } = {}) {
+    const { codec, ttl, priority, durability, claim } = given;
+    const path = withQuery(pathOf(key), { codec, ttl, priority, durability, claim });
+    const digest = body instanceof Uint8Array ? await crypto.sha256(body) : body.digest;
+    const answer = await ask({ method: 'PUT', path, body, digest, headers: { 'content-type': SAFETENSORS } });
+    return { ...(await readJson(answer, putAnswerSchema)), created: answer.status === 201 };
+  }
 
   async function fetchTensors(
     key: string,

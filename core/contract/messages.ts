@@ -7,6 +7,8 @@ import { integer } from './settings.ts';
 export const SAFETENSORS = 'application/vnd.safetensors';
 /** Bit-exact; the core answers which codec it used. */
 const CODECS = ['lossless', 'raw'] as const;
+/** What an owner of a claim is given. */
+export const claimSchema = z.string().regex(/^[0-9a-f]{32}$/, 'is no claim');
 const DURABILITIES = ['through', 'back', 'none'] as const;
 const KEY_CHARS_MAX = 512;
 const LIST_MAX = 1000;
@@ -27,6 +29,8 @@ export const putQuerySchema = z.strictObject({
   ttl: integer(1, TTL_SECONDS_MAX).optional(),
   priority: integer(0, 100).default(50),
   durability: z.enum(DURABILITIES).default('through'),
+  /** Of the owner who computed it. */
+  claim: claimSchema.optional(),
 });
 
 export const listQuerySchema = z.strictObject({

@@ -27,6 +27,10 @@ const registry = {
   media_type_unsupported: [415, 'The media type is not supported'],
   tensor_unknown: [404, 'No such tensor'],
   adapter_unknown: [404, 'No such adapter'],
+  // one computation
+  claim_lost: [409, 'The claim has ended'],
+  computation_failed: [424, 'The computation that was waited for failed'],
+  claims_exhausted: [503, 'Too many keys are computed or waited for'],
   // KV of token sequences
   kv_malformed: [422, 'The KV tensors are not what is asked for'],
   kv_unknown: [404, 'The tokens are not held'],
@@ -57,6 +61,7 @@ const registry = {
   record_damaged: [500, 'The stored tensors are damaged'],
   database_unavailable: [503, 'The database does not answer'],
   core_unreachable: [502, 'The core does not answer'],
+  stopping: [503, 'The server stops'],
   internal: [500, 'Something went wrong on our side'],
 } as const satisfies Record<string, readonly [status: number, title: string]>;
 

@@ -26,7 +26,7 @@ const signing = samples.get('Signing') ?? '';
 test('docs/http.md has one sample a section, and Signing the first', () => {
   assert.equal(samples.size, text.split('```python').length - 1);
   assert.ok(signing.includes(BASE));
-  assert.deepEqual([...samples.keys()], ['Signing', 'KV of token sequences', 'Cache and adapters']);
+  assert.deepEqual([...samples.keys()], ['Signing', 'One computation', 'KV of token sequences', 'Cache and adapters']);
 });
 
 describe('a sample of docs/http.md', { skip }, () => {
@@ -49,6 +49,11 @@ describe('a sample of docs/http.md', { skip }, () => {
 
   test('signs, and lists', async (t) => {
     assert.equal(await run(t, 'Signing'), '{"entries":[],"cursor":null}\n');
+  });
+
+  test('computes once for eight threads', async (t) => {
+    const [, computed] = (await run(t, 'One computation')).split('\n');
+    assert.equal(computed, '8 found it, computed 1 time');
   });
 
   test('stores KV, loads it back and attends over it', async (t) => {
