@@ -97,7 +97,8 @@ export async function sendPieces(
   }
 }
 
-function write(outgoing: ServerResponse, bytes: Uint8Array, windowMs: number): Promise<void> {
+/** Resolves once the socket has taken it; whoever is too slow for it is cut off. */
+export function write(outgoing: ServerResponse, bytes: Uint8Array, windowMs = WINDOW_MS): Promise<void> {
   return new Promise((resolve, reject) => {
     if (outgoing.destroyed) return reject(new Error('the caller left'));
     const gone = () => settle(new Error('the caller left'));

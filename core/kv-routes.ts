@@ -2,12 +2,24 @@
 import type { Hono } from 'hono';
 import { leaving } from './bodies.ts';
 import type { Kv } from './cache/kv.ts';
-import { kvAttentionQuerySchema, kvLoadSchema, kvStoreQuerySchema } from './contract/kv.ts';
+import {
+  kvAttentionQuerySchema,
+  kvClearSchema,
+  kvEventsQuerySchema,
+  kvLoadSchema,
+  kvLookupSchema,
+  kvMoveSchema,
+  kvPinSchema,
+  kvRecodeSchema,
+  kvStoreQuerySchema,
+  kvUnpinSchema,
+} from './contract/kv.ts';
 import { parseBody, parseQuery, SAFETENSORS } from './contract/messages.ts';
-import { allow, type CoreEnv, jsonBody, refuseOtherMedia, sendBody, signedBody } from './route.ts';
+import { sendEvents } from './event-stream.ts';
+import { allow, type C, type CoreEnv, jsonBody, refuseOtherMedia, sendBody, signedBody } from './route.ts';
 
 /** A million tokens in decimal, and what stands beside them. */
-const LOAD_BYTES_MAX = 16 << 20;
+const TOKENS_BYTES_MAX = 16 << 20;
 
 export function addKvRoutes(app: Hono<CoreEnv>, kv: Kv): void {
   app.post('/v1/kv/store', async (c) => {
@@ -18,8 +30,7 @@ export function addKvRoutes(app: Hono<CoreEnv>, kv: Kv): void {
   });
   app.post('/v1/kv/load', async (c) => {
     const { tenant } = allow(c, 'kv:read', 'kv-load');
-    const { tokens, ...asked } = parseBody(kvLoadSchema, await jsonBody(c, LOAD_BYTES_MAX));
-    const found = kv.load({ tenant, ...asked, tokens: Int32Array.from(tokens) });
+    const found = kv.load({ tenant, ...withTokens(parseBody(kvLoadSchema, await longBody(c))) });
     const headers = { 'content-type': SAFETENSORS, 'content-length': String(found.bytes) };
     return sendBody(c, headers, found.read(leaving(c.env.outgoing)));
   });
@@ -30,4 +41,47 @@ export function addKvRoutes(app: Hono<CoreEnv>, kv: Kv): void {
     const file = await kv.attention({ tenant, ...query, ...signedBody(c) });
     return c.body(file, 200, { 'content-type': SAFETENSORS });
   });
+  app.post('/v1/kv/lookup', async (c) => {
+    const { tenant } = allow(c, 'kv:read', 'kv-lookup');
+    return c.json(kv.lookup({ tenant, ...withTokens(parseBody(kvLookupSchema, await longBody(c))) }));
+  });
+  app.post('/v1/kv/pin', async (c) => {
+    const { tenant } = allow(c, 'kv:write', 'kv-pin');
+    return c.json(kv.pin({ tenant, ...withTokens(parseBody(kvPinSchema, await longBody(c))) }));
+  });
+  app.post('/v1/kv/unpin', async (c) => {
+    const { tenant } = allow(c, 'kv:write', 'kv-unpin');
+    const asked = parseBody(kvUnpinSchema, await longBody(c));
+    return c.json(kv.unpin('pin' in asked ? { tenant, ...asked } : { tenant, ...withTokens(asked) }));
+  });
+  app.post('/v1/kv/clear', async (c) => {
+    const { tenant } = allow(c, 'kv:write', 'kv-clear');
+    const { prefix, ...asked } = parseBody(kvClearSchema, await longBody(c));
+    return c.json(kv.clear({ tenant, ...asked, prefix: prefix && Int32Array.from(prefix) }));
+  });
+  app.post('/v1/kv/recode', async (c) => {
+    const { tenant } = allow(c, 'kv:write', 'kv-recode');
+    const asked = withTokens(parseBody(kvRecodeSchema, await longBody(c)));
+    return c.json(await kv.recode({ tenant, ...asked, signal: leaving(c.env.outgoing) }));
+  });
+  app.post('/v1/kv/move', async (c) => {
+    const { tenant } = allow(c, 'cache:admin', 'kv-move');
+    const asked = withTokens(parseBody(kvMoveSchema, await longBody(c)));
+    return c.json(await kv.move({ tenant, ...asked, signal: leaving(c.env.outgoing) }));
+  });
+  app.get('/v1/kv/events', async (c) => {
+    const { tenant } = allow(c, 'kv:read', 'kv-events');
+    const query = new URL(c.req.url).searchParams;
+    const last = c.req.header('last-event-id');
+    if (last) query.set('after', last); // of a reader who comes back with the address that it began with
+    const { after } = parseQuery(kvEventsQuerySchema, query);
+    return sendEvents(c, (quietMs, signal) => kv.follow(tenant, after, quietMs, signal));
+  });
 }
+
+const longBody = (c: C): Promise<Uint8Array> => jsonBody(c, TOKENS_BYTES_MAX);
+
+const withTokens = <T extends { tokens: number[] }>({ tokens, ...asked }: T) => ({
+  ...asked,
+  tokens: Int32Array.from(tokens),
+});

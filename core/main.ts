@@ -131,7 +131,10 @@ async function startCore(config: CoreConfig) {
     },
     verifyMs: config.KV_VERIFY_SECONDS * 1000,
     makeRoom: cache.makeRoom,
+    now: Date.now,
   });
+  opened.push({ name: 'kv', close: async () => kv.close() });
+  beforeStop.push(kv.endEvents);
   forgetLost = () => {
     cache.dropLost();
     kv.dropLost();

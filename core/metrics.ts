@@ -87,9 +87,10 @@ export function createMetrics(): CoreMetrics {
         return Object.entries({ held: matched, missing: asked - matched });
       });
       counter('blatam_kv_removals_total', 'Blocks that left, by cause.', 'cause', () => {
-        const { evictions, lost, damaged } = kv.stats();
-        return Object.entries({ evicted: evictions, lost, damaged });
+        const { evictions, expired, cleared, lost, damaged } = kv.stats();
+        return Object.entries({ evicted: evictions, expired, cleared, lost, damaged });
       });
+      gauge('blatam_kv_pinned_bytes', 'Bytes of KV that pins keep.', undefined, () => [['', kv.stats().pinned.bytes]]);
       gauge('blatam_pieces_free', 'Pieces of memory that no payload holds.', undefined, () => [['', pieces.free]]);
       gauge('blatam_pieces_waiting', 'Payloads that wait for a piece.', undefined, () => [['', pieces.waiting]]);
       const adapter = (name: string, help: string, read: (a: AdapterReport) => number) =>

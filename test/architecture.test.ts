@@ -11,6 +11,7 @@ import { type House, type Link, readHouse, readSource, type Source, waysFrom } f
 /** What the core's HTTP face puts together. */
 const FOR_SERVING = [
   ...['core', 'core/bodies.ts', 'core/metrics.ts', 'core/route.ts', 'core/claim-routes.ts', 'core/kv-routes.ts'],
+  'core/event-stream.ts',
   ...['core/contract', 'core/gpu', 'core/cache', 'core/store', 'core/cluster', 'core/jobs', 'db'],
 ];
 
@@ -32,6 +33,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/route.ts': FOR_SERVING,
   'core/claim-routes.ts': FOR_SERVING,
   'core/kv-routes.ts': FOR_SERVING,
+  'core/event-stream.ts': FOR_SERVING,
   'core/metrics.ts': FOR_SERVING,
   'core/main.ts': ['core', 'core/*', 'shaders', 'db', 'edge/app.ts', 'edge/config.ts', 'edge/node.ts'],
   bench: ['*'], // each other too; nobody else imports these two
@@ -46,6 +48,7 @@ const MADE_FOR: Readonly<Record<string, string>> = {
   'edge/cli-call.ts': 'node',
   'edge/cli-files.ts': 'node',
   'edge/cli-kv.ts': 'node',
+  'edge/cli-kv-calls.ts': 'node',
   'edge/bun.ts': 'bun',
   'edge/workers.ts': 'cloudflare',
   'core/contract/crypto-node.ts': 'node',

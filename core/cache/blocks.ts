@@ -1,11 +1,13 @@
 // Which KV is held: blocks of tokens, chained by hash from the first one on, and who leaves first when room is short.
 // A chain begins at a root: whose it is (a salt, or the tenant), which model, which layout, how K is turned. Blocks of two roots never meet.
 // A block is found by its hash and then compared token by token: a collision is a miss, never another's answer.
-// Only a block that none follows may leave, unless somebody holds it; `leaving` offers the least recently used first.
+// Only a block that none follows may leave, unless somebody holds it; `leaving` offers those of the lowest priority first, and
+// of one priority the least recently used. Who expires is no longer matched, and there until it is removed, or used anew.
 // Bookkeeping only: nothing here waits, and what a block's pages are is not known here (`P`).
-// Invariants: each block but a chain's first has its parent held; `size` counts what `match` can find.
+// Invariants: each block but a chain's first has its parent held, which lives as long and is wanted as much, or more; `size`
+// counts what `find` can find.
 import { createHash } from 'node:crypto';
-import type { KvShape, Rope } from '../contract/kv.ts';
+import type { KvCause, KvShape, Rope } from '../contract/kv.ts';
 
 export interface Root {
   readonly hash: Buffer;
@@ -31,6 +33,29 @@ export interface Block<P> {
   holders: number;
   /** No longer found; its pages go with its last holder. */
   removed: boolean;
+  /** 0 to 100, the highest that was asked for. */
+  priority: number;
+  /** The latest that was asked for; infinite where it never expires. */
+  expiresAt: number;
+  /** Who has stored it, a bit each (kv-stakes.ts). */
+  stakes: number;
+}
+
+/** How much, and until when, a block is wanted. */
+export interface Wish {
+  readonly priority: number;
+  readonly expiresAt: number;
+}
+
+const USUAL: Wish = { priority: 50, expiresAt: Number.POSITIVE_INFINITY };
+
+export interface BlocksOptions<P> {
+  readonly blockTokens: number;
+  readonly now: () => number;
+  /** It is out of the index, and nobody holds it any more. */
+  readonly gone: (block: Block<P>) => void;
+  /** It is out of the index. */
+  readonly left: (block: Block<P>, cause: KvCause) => void;
 }
 
 export interface Match<P> {
@@ -42,21 +67,29 @@ export interface Match<P> {
 
 export interface Blocks<P> {
   readonly size: number;
-  /** Just used: leave last. */
-  touch(chain: readonly Block<P>[]): void;
-  /** The block after `parent` with just these tokens. */
+  /** By what rule blocks leave. */
+  readonly policy: string;
+  /** Just used: leave last. Of a chain from its first block on; wanted as much and as long as before, or as is wished here. */
+  touch(chain: readonly Block<P>[], wish?: Wish): void;
+  /** The block after `parent` with just these tokens, expired or not. */
   find(root: Root, parent: Block<P> | undefined, tokens: Int32Array): Block<P> | undefined;
-  /** The longest held beginning of a sequence; of its last tokens, a held block's beginning will do. Just used. */
+  /** The longest held beginning of a sequence; of its last tokens, a held block's beginning will do. Nothing that has expired. */
   match(root: Root, tokens: Int32Array): Match<P>;
+  /** What the block after `parent` with just these tokens is called, held or not. */
+  nameOf(root: Root, parent: Block<P> | undefined, tokens: Int32Array): string;
+  /** Blocks after `parent`; first ones without it. */
+  following(root: Root, parent: Block<P> | undefined): Iterable<Block<P>>;
   /** The layouts that are held for a scope and model. */
   layouts(scope: string, model: string): Root[];
-  /** After its parent; `find` has said that it is not there. */
-  insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, pages: P): Block<P>;
+  /** After its parent, which is wanted as much and as long; `find` has said that it is not there. */
+  insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, pages: P, wish?: Wish): Block<P>;
   /** Out of the index, with all that follow it, so many; `gone` is told of each as soon as nobody holds it. */
-  remove(block: Block<P>): number;
+  remove(block: Block<P>, cause: KvCause): number;
   hold(blocks: readonly Block<P>[]): () => void;
-  /** Blocks that may leave, least recently used first; whoever takes one removes it before asking for the next. */
+  /** Blocks that may leave, the first one first; whoever takes one removes it before asking for the next. */
   leaving(): Generator<Block<P>, void, void>;
+  /** Those that have expired and that nobody holds. */
+  expired(): Block<P>[];
   all(): Iterable<Block<P>>;
 }
 
@@ -72,13 +105,23 @@ export function rootOf(scope: string, model: string, shape: KvShape, blockTokens
   return { hash: createHash('sha256').update(JSON.stringify(parts)).digest(), scope, model, shape, rope };
 }
 
-export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => void): Blocks<P> {
-  /** Least recently used first, and of a chain the later blocks first. */
+const PRIORITY_MAX = 100;
+
+export function createBlocks<P>({ blockTokens, now, gone, left }: BlocksOptions<P>): Blocks<P> {
   const blocks = new Map<string, Block<P>>();
+  /** By priority; least recently used first, and of a chain the later blocks first. */
+  const lines = Array.from({ length: PRIORITY_MAX + 1 }, () => new Map<string, Block<P>>());
   const roots = new Map<string, { readonly root: Root; count: number }>();
+  /** The first blocks of each root. */
+  const firsts = new Map<string, Map<string, Block<P>>>();
+  /** Those that expire at all. */
+  const expiring = new Set<Block<P>>();
+
+  const nameOf = (root: Root, parent: Block<P> | undefined, tokens: Int32Array): string =>
+    hashOf(parent ? Buffer.from(parent.hash, 'hex') : root.hash, tokens);
 
   function find(root: Root, parent: Block<P> | undefined, tokens: Int32Array): Block<P> | undefined {
-    const found = blocks.get(hashOf(parent ? Buffer.from(parent.hash, 'hex') : root.hash, tokens));
+    const found = blocks.get(nameOf(root, parent, tokens));
     return found && sameTokens(found.tokens, tokens) && found.parent === parent ? found : undefined;
   }
 
@@ -87,44 +130,58 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
     let at = 0;
     while (at + blockTokens <= tokens.length) {
       const block = find(root, found.at(-1), tokens.subarray(at, at + blockTokens));
-      if (!block) break;
+      if (!block || block.expiresAt <= now()) break;
       found.push(block);
       at += blockTokens;
     }
     const rest = tokens.subarray(at);
     const partial = rest.length > 0 && rest.length < blockTokens ? beginsWith(root, found.at(-1), rest) : undefined;
     if (partial) found.push(partial);
-    touch(found);
     return { blocks: found, tokens: partial ? tokens.length : at };
   }
 
   /** A block after `parent` whose first tokens are these. */
   function beginsWith(root: Root, parent: Block<P> | undefined, tokens: Int32Array): Block<P> | undefined {
-    const following = parent ? parent.next : firsts.get(root.hash.toString('hex'));
-    for (const block of following?.values() ?? [])
-      if (sameTokens(block.tokens.subarray(0, tokens.length), tokens)) return block;
+    for (const block of following(root, parent))
+      if (block.expiresAt > now() && sameTokens(block.tokens.subarray(0, tokens.length), tokens)) return block;
     return undefined;
   }
-  /** The first blocks of each root. */
-  const firsts = new Map<string, Map<string, Block<P>>>();
 
-  function touch(chain: readonly Block<P>[]): void {
+  const following = (root: Root, parent: Block<P> | undefined): Iterable<Block<P>> =>
+    (parent ? parent.next : firsts.get(root.hash.toString('hex')))?.values() ?? [];
+
+  const lineOf = ({ priority }: Block<P>): Map<string, Block<P>> => {
+    const line = lines[priority];
+    if (!line) throw new Error(`a block has the priority ${priority}`);
+    return line;
+  };
+
+  function touch(chain: readonly Block<P>[], wish?: Wish): void {
     for (const block of chain.toReversed()) {
-      blocks.delete(block.hash);
-      blocks.set(block.hash, block);
+      lineOf(block).delete(block.hash);
+      if (wish) raise(block, wish);
+      lineOf(block).set(block.hash, block);
     }
   }
 
-  function insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, pages: P): Block<P> {
+  function raise(block: Block<P>, { priority, expiresAt }: Wish): void {
+    block.priority = Math.max(block.priority, priority);
+    block.expiresAt = Math.max(block.expiresAt, expiresAt);
+    if (block.expiresAt === Number.POSITIVE_INFINITY) expiring.delete(block);
+    else expiring.add(block);
+  }
+
+  function insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, pages: P, wish = USUAL): Block<P> {
     if (tokens.length !== blockTokens) throw new Error(`a block of ${tokens.length} tokens was to be inserted`);
     if (parent?.removed) throw new Error('a block was to follow one that is no longer held');
-    const hash = hashOf(parent ? Buffer.from(parent.hash, 'hex') : root.hash, tokens);
+    const hash = nameOf(root, parent, tokens);
     const index = parent ? parent.index + 1 : 0;
     const made = { hash, root, parent, index, tokens: tokens.slice(), pages };
-    const block: Block<P> = { ...made, next: new Map(), holders: 0, removed: false };
+    const block: Block<P> = { ...made, ...wish, stakes: 0, next: new Map(), holders: 0, removed: false };
     const other = blocks.get(hash);
-    if (other) remove(other); // a collision of hashes, or our bug: the latest is the one that is found
+    if (other) remove(other, 'lost'); // a collision of hashes, or our bug: the latest is the one that is found
     blocks.set(hash, block);
+    touch([block], wish);
     followingOf(block).set(hash, block);
     const key = root.hash.toString('hex');
     const counted = roots.get(key) ?? { root, count: 0 };
@@ -141,17 +198,20 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
     return known;
   }
 
-  function remove(block: Block<P>): number {
+  function remove(block: Block<P>, cause: KvCause): number {
     const leaving = subtree(block).filter(({ removed }) => !removed);
-    for (const each of leaving) {
-      each.removed = true;
-      if (blocks.get(each.hash) === each) blocks.delete(each.hash);
-      forgetRoot(each.root);
-      if (each.holders === 0) gone(each);
-    }
     const following = followingOf(block);
     following.delete(block.hash);
     if (!block.parent && following.size === 0) firsts.delete(block.root.hash.toString('hex'));
+    for (const each of leaving) {
+      each.removed = true;
+      if (blocks.get(each.hash) === each) blocks.delete(each.hash);
+      lineOf(each).delete(each.hash);
+      expiring.delete(each);
+      forgetRoot(each.root);
+      if (each.holders === 0) gone(each);
+    }
+    for (const each of leaving) left(each, cause);
     return leaving.length;
   }
 
@@ -162,12 +222,15 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
   }
 
   return {
+    policy: 'lru',
     get size() {
       return blocks.size;
     },
     touch,
     find,
     match,
+    nameOf,
+    following,
     layouts: (scope, model) =>
       [...roots.values()].flatMap(({ root }) => (root.scope === scope && root.model === model ? [root] : [])),
     insert,
@@ -180,8 +243,10 @@ export function createBlocks<P>(blockTokens: number, gone: (block: Block<P>) => 
       };
     },
     *leaving() {
-      for (const block of blocks.values()) if (block.next.size === 0 && block.holders === 0) yield block;
+      for (const line of lines)
+        for (const block of line.values()) if (block.next.size === 0 && block.holders === 0) yield block;
     },
+    expired: () => [...expiring].filter(({ expiresAt, holders }) => expiresAt <= now() && holders === 0),
     all: () => blocks.values(),
   };
 }

@@ -5,7 +5,7 @@
 
 import type { CodedPages } from '../codec/attention.ts';
 import { BLOCK_TOKENS, type Form, pageBytes } from '../codec/pages.ts';
-import type { KvShape } from '../contract/kv.ts';
+import type { KvCause, KvShape } from '../contract/kv.ts';
 import { problem } from '../contract/problems.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Pool } from '../gpu/pool.ts';
@@ -28,6 +28,11 @@ export interface HeldOptions {
   readonly share: number;
   /** Tensors leave the lease's adapter for it; false if that is not enough. */
   readonly makeRoom: (lease: GpuLease, bytes: number) => boolean;
+  readonly now: () => number;
+  /** A block is not held any more. */
+  readonly left: (block: KvBlock, cause: KvCause) => void;
+  /** Its pages are on another adapter now. */
+  readonly moved: (block: KvBlock) => void;
 }
 
 export interface HeldPages {
@@ -39,7 +44,7 @@ export interface HeldPages {
   /** Pages for a block, others leaving if they must; near another if there is room. Throws `capacity_exhausted`. */
   lease(shape: KvShape, form: Form, near?: GpuLease): GpuLease;
   /** On the adapter of another lease; undefined where that has no room for it. */
-  leaseNear(near: GpuLease, shape: KvShape, form: Form): GpuLease | undefined;
+  leaseNear(near: Pick<GpuLease, 'adapter'>, shape: KvShape, form: Form): GpuLease | undefined;
   /** The same where there is free room, nobody leaving. */
   freeLease(shape: KvShape, form: Form): GpuLease | undefined;
   /** Given back without having been held. */
@@ -62,12 +67,13 @@ export interface HeldPages {
 /** A page a layer. */
 const bytesOf = (shape: KvShape, form: Form): number => pageBytes(shape, form) * shape.layers;
 
-export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPages {
+export function createHeldPages({ pool, share, makeRoom, now, left, moved }: HeldOptions): HeldPages {
   const budget = () => share * pool.capacityBytes;
   let bytes = 0;
   let evictions = 0;
   let damages = 0;
-  const blocks = createBlocks<Held>(BLOCK_TOKENS, ({ pages }) => release(pages.lease));
+  const gone = ({ pages }: KvBlock) => release(pages.lease);
+  const blocks: KvBlocks = createBlocks<Held>({ blockTokens: BLOCK_TOKENS, now, gone, left });
   /** How many read pages now; and those that are no block's any more. */
   const readers = new Map<Held, number>();
   const replaced = new Set<Held>();
@@ -100,7 +106,7 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
 
   function evict(block: KvBlock): void {
     evictions++;
-    blocks.remove(block);
+    blocks.remove(block, 'evicted');
   }
 
   /** Tensors leave first: KV has its budget, and tensors are on disk as a rule. */
@@ -191,10 +197,11 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
       block.pages = pages;
       if (readers.has(old)) replaced.add(old);
       else release(old.lease);
+      if (old.lease.adapter !== pages.lease.adapter) moved(block);
       return true;
     },
     damaged(block) {
-      const gone = blocks.remove(block);
+      const gone = blocks.remove(block, 'damaged');
       damages += gone;
       return gone;
     },
@@ -213,7 +220,7 @@ export function createHeldPages({ pool, share, makeRoom }: HeldOptions): HeldPag
     },
     dropLost() {
       const lost = [...blocks.all()].filter(({ pages }) => pages.lease.lost);
-      for (const block of lost) if (!block.removed) blocks.remove(block);
+      for (const block of lost) if (!block.removed) blocks.remove(block, 'lost');
       return lost.length;
     },
   };

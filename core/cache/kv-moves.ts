@@ -1,6 +1,6 @@
-// Blocks off an adapter that takes no new leases: to others while they have free room, the beginnings of chains first; what
-// finds none is forgotten, with all that follows it. Bytes go through pieces, and are compared with their seals where they have
-// come to; readers go on with the pages they began on.
+// Blocks from one adapter to another. Off one that takes no new leases: to others while they have free room, the beginnings of
+// chains first; what finds none is forgotten, with all that follows it. By hand: to the one that is named. Bytes go through
+// pieces, and are compared with their seals where they have come to; readers go on with the pages they began on.
 import { problem } from '../contract/problems.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import { PIECE_BYTES, type Piece, type Pieces } from '../gpu/pieces.ts';
@@ -32,7 +32,7 @@ export async function clearAdapter(
       done.moved++;
       done.bytes += block.pages.lease.bytes;
     } else if (!block.removed && block.pages.lease.adapter === adapter) {
-      done.left += held.blocks.remove(block);
+      done.left += held.blocks.remove(block, 'drained');
     }
   }
   return done;
@@ -46,15 +46,21 @@ function tryMove(block: KvBlock, held: HeldPages, pieces: Pieces, signal: AbortS
   });
 }
 
-/** False where no adapter has room for it, or other pages took their place meanwhile. */
-async function moveBlock(block: KvBlock, held: HeldPages, pieces: Pieces, signal: AbortSignal): Promise<boolean> {
+/** False where there is no room for it, on any adapter or on that which `room` is of, or other pages took their place meanwhile. */
+export async function moveBlock(
+  block: KvBlock,
+  held: HeldPages,
+  pieces: Pieces,
+  signal: AbortSignal,
+  room = held.freeLease,
+): Promise<boolean> {
   const { pages, release } = held.read([block]);
   try {
     const [from] = pages;
     if (!from) return false;
     const piece = await pieces.take(signal);
     try {
-      const lease = held.freeLease(block.root.shape, from.form);
+      const lease = room(block.root.shape, from.form);
       if (!lease) return false;
       const moved = { ...from, lease };
       let isDamaged = false;

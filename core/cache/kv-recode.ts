@@ -39,7 +39,7 @@ async function recodeNow(block: KvBlock, form: Form, held: HeldPages, signal: Ab
       ]);
       const [seals] = await sealPages([lease], signal);
       if (!seals) throw new Error('pages were given no seals');
-      held.replace(block, from, { ...from, lease, form, seals });
+      held.replace(block, from, { ...from, lease, form, wanted: form, seals });
     } catch (error) {
       held.release(lease);
       throw error;

@@ -6,19 +6,29 @@
 
 import { attend } from '../codec/attention.ts';
 import { BLOCK_TOKENS } from '../codec/pages.ts';
-import type { KvBlock as KvBlockAnswer, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../contract/kv.ts';
+import type {
+  KvBlock as KvBlockAnswer,
+  KvDtype,
+  KvNumberedEvent,
+  KvShape,
+  KvStoreAnswer,
+  RopeAsked,
+} from '../contract/kv.ts';
 import { Problem, problem } from '../contract/problems.ts';
 import { DTYPES, joinParts, type TensorShape, tensorHeader, tensorParts } from '../contract/tensors.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { Pool } from '../gpu/pool.ts';
 import { together } from '../gpu/together.ts';
-import { type Match, type Root, scopeOf } from './blocks.ts';
+import { scopeOf } from './blocks.ts';
 import type { Digests } from './digest.ts';
 import type { Drained } from './drain.ts';
+import { createBook } from './kv-book.ts';
+import { type KvAsked, type KvCalls, type Longest, openCalls } from './kv-calls.ts';
 import { drainKv, type KvDrainOptions } from './kv-drain.ts';
-import { createHeldPages, type Held, type KvBlock } from './kv-held.ts';
+import { createHeldPages, type KvBlock } from './kv-held.ts';
 import { type Intake, openIntake, type Window } from './kv-intake.ts';
 import { clearAdapter, type KvDrained } from './kv-moves.ts';
+import { createPins } from './kv-pins.ts';
 import { createQuestions, type QuestionBody } from './kv-question.ts';
 import { recode } from './kv-recode.ts';
 import { damagedAmong, forget, verifyPages } from './kv-seals.ts';
@@ -35,6 +45,7 @@ export interface KvOptions {
   /** Attention looks again at pages that were last found whole so long ago. */
   readonly verifyMs: number;
   readonly makeRoom: Parameters<typeof createHeldPages>[0]['makeRoom'];
+  readonly now: () => number;
 }
 
 export interface KvOwner {
@@ -46,6 +57,9 @@ export interface KvOwner {
 export interface KvStoreOptions extends KvOwner {
   readonly codecK: string;
   readonly codecV: string;
+  /** Seconds. */
+  readonly ttl?: number | undefined;
+  readonly priority?: number | undefined;
   /** K comes as it was before this. */
   readonly rope?: RopeAsked | undefined;
   readonly body: Body;
@@ -83,6 +97,10 @@ export interface KvStats {
   lost: number;
   /** Blocks that were forgotten as one of their pages was damaged, or one before. */
   damaged: number;
+  expired: number;
+  cleared: number;
+  /** Pins, and what they hold. */
+  pinned: { pins: number; blocks: number; bytes: number };
   /** Tokens that were asked for, to load or to attend to, and of those the ones held. */
   tokens: { asked: number; matched: number };
 }
@@ -92,7 +110,7 @@ export interface KvVerified {
   faults: string[];
 }
 
-export interface Kv {
+export interface Kv extends KvCalls {
   store(options: KvStoreOptions): Promise<KvStoreAnswer>;
   load(options: KvLoadOptions): KvLoaded;
   /** A safetensors file with `o` and `lse`. */
@@ -105,15 +123,50 @@ export interface Kv {
   drain(adapter: string, signal: AbortSignal): Promise<KvDrained>;
   /** An adapter's process is gone: forget what was there. */
   dropLost(): void;
+  /** What happens to a tenant's blocks; see kv-events.ts. */
+  follow(
+    tenant: string,
+    after: number | undefined,
+    quietMs: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<KvNumberedEvent | number, void, void>;
+  /** Ends all that is followed; the rest goes on. */
+  endEvents(): void;
+  /** Ends what is over its time; happens by itself, every few seconds. */
+  sweep(): void;
   stats(): KvStats;
+  close(): void;
 }
 
 const VERIFIED_AT_ONCE = 64;
+const SWEEP_MS = 5000;
 
 export function openKv(options: KvOptions): Kv {
   const { pieces, digests } = options;
-  const held = createHeldPages(options);
+  const { now } = options;
+  const book = createBook(now, (block) => {
+    const { tier, adapter } = face(block);
+    return { tier, adapter };
+  });
+  const held = createHeldPages({
+    ...options,
+    moved: book.moved,
+    left(block, cause) {
+      pins.drop(block);
+      book.left(block, cause);
+      if (cause === 'expired' || cause === 'cleared') count[cause]++;
+    },
+  });
   const { blocks } = held;
+  const pins = createPins({
+    now,
+    budget: () => options.share * options.pool.capacityBytes,
+    bytesOf: (block) => face(block).storedBytes,
+    hold: blocks.hold,
+  });
+  const count = { expired: 0, cleared: 0 };
+  const calls = openCalls({ held, book, pins, pool: options.pool, pieces, longest, face });
+  const timer = setInterval(sweep, SWEEP_MS).unref();
   const questions = createQuestions(pieces, digests);
   let lost = 0;
   const tokens = { asked: 0, matched: 0 };
@@ -134,22 +187,23 @@ export function openKv(options: KvOptions): Kv {
       });
       if (!intake) throw new Error('a body was read whose header was not');
       await intake.seal();
-      return await keep(intake, o.signal);
+      return await keep(intake, o);
     } finally {
       intake?.drop();
     }
   }
 
   /** The body is in: its blocks become those of its sequence. */
-  async function keep(intake: Intake, signal: AbortSignal): Promise<KvStoreAnswer> {
+  async function keep(intake: Intake, { tenant, ttl, priority = 50, signal }: KvStoreOptions): Promise<KvStoreAnswer> {
     const { root, tokens } = intake;
+    const wish = { priority, expiresAt: ttl === undefined ? Number.POSITIVE_INFINITY : now() + ttl * 1000 };
     const chain: KvBlock[] = [];
     let before = 0;
     for (let at = 0; at + BLOCK_TOKENS <= tokens.length; at += BLOCK_TOKENS) {
       const own = tokens.subarray(at, at + BLOCK_TOKENS);
       let known = blocks.find(root, chain.at(-1), own);
       if (known?.pages.lease.lost) {
-        blocks.remove(known);
+        blocks.remove(known, 'lost');
         known = undefined;
       }
       const made = known ? undefined : intake.pagesOf(chain.length);
@@ -157,14 +211,16 @@ export function openKv(options: KvOptions): Kv {
         held.release(made.lease);
         throw lostMeanwhile(made.lease.adapter);
       }
-      const block = known ?? (made && blocks.insert(root, chain.at(-1), own, made));
+      if (known) blocks.touch([known], wish);
+      const block = known ?? (made && blocks.insert(root, chain.at(-1), own, made, wish));
       if (!block) break;
       if (known) before++;
       chain.push(block);
     }
     if (chain.length === 0 && intake.cutShort) throw intake.cutShort.fault;
     if (chain.length === 0 && tokens.length >= BLOCK_TOKENS) throw lostMeanwhile('An adapter');
-    blocks.touch(chain);
+    blocks.touch(chain, wish);
+    book.stored(chain, tenant);
     const release = blocks.hold(chain);
     try {
       await seal(chain, signal);
@@ -187,17 +243,29 @@ export function openKv(options: KvOptions): Kv {
       await recode(block, block.pages.wanted, held, signal);
   }
 
-  function longest(o: KvOwner & { tokens: Int32Array }, fits: (shape: KvShape) => boolean) {
+  function longest(o: KvAsked, fits: (shape: KvShape) => boolean): Longest | undefined {
     const scope = scopeOf(o.tenant, o.salt);
-    let best: { root: Root; match: Match<Held> } | undefined;
+    let best: Longest | undefined;
     for (const root of blocks.layouts(scope, o.model)) {
       if (!fits(root.shape)) continue;
       const match = blocks.match(root, o.tokens);
       if (match.tokens > (best?.match.tokens ?? 0)) best = { root, match };
     }
+    return best;
+  }
+
+  /** To be read now. */
+  function used(o: KvAsked, fits: (shape: KvShape) => boolean): Longest | undefined {
+    const best = longest(o, fits);
     tokens.asked += o.tokens.length;
     tokens.matched += best?.match.tokens ?? 0;
+    if (best) blocks.touch(best.match.blocks);
     return best;
+  }
+
+  function sweep(): void {
+    pins.sweep();
+    for (const block of blocks.expired()) if (!block.removed) blocks.remove(block, 'expired');
   }
 
   function load(o: KvLoadOptions): KvLoaded {
@@ -237,7 +305,7 @@ export function openKv(options: KvOptions): Kv {
     return questions.ask(o, async ({ body, tokens, q }) => {
       const { heads, queries, dim, tokenCount } = body;
       const fits = (shape: KvShape) => shape.dim === dim && heads % shape.kvHeads === 0 && o.layer < shape.layers;
-      const found = longest({ ...o, tokens }, fits);
+      const found = used({ ...o, tokens }, fits);
       const matchedTokens = found?.match.tokens ?? 0;
       if (!found || matchedTokens < tokenCount)
         throw problem(
@@ -312,14 +380,24 @@ export function openKv(options: KvOptions): Kv {
     dropLost() {
       lost += held.dropLost();
     },
+    ...calls,
+    follow: book.events.follow,
+    endEvents: book.events.close,
+    sweep,
     stats: () => ({
       blocks: blocks.size,
       bytes: held.bytes,
       evictions: held.evictions,
       lost,
       damaged: held.damages,
+      ...count,
+      pinned: pins.stats(),
       tokens: { ...tokens },
     }),
+    close() {
+      clearInterval(timer);
+      book.events.close();
+    },
   };
 }
 

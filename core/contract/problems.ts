@@ -34,6 +34,9 @@ const registry = {
   // KV of token sequences
   kv_malformed: [422, 'The KV tensors are not what is asked for'],
   kv_unknown: [404, 'The tokens are not held'],
+  pin_unknown: [404, 'No such pin'],
+  pins_full: [507, 'No more can be pinned'],
+  kv_followers_full: [503, 'Too many event streams are open'],
   // safetensors
   tensors_truncated: [422, 'The safetensors body is shorter than it says'],
   tensors_trailing: [422, 'The safetensors body is longer than it says'],

@@ -97,7 +97,7 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
       ...options.cache,
     });
     kv = openKv({
-      ...{ pool, pieces, digests, bodyBytesMax: 64 << 20, makeRoom: cache.makeRoom },
+      ...{ pool, pieces, digests, bodyBytesMax: 64 << 20, makeRoom: cache.makeRoom, now: () => clock.now },
       ...{ share: 0.5, window: { firstBlocks: 1, lastBlocks: 2 }, verifyMs: 60_000 },
       ...options.kv,
     });
@@ -107,6 +107,7 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
     kv.dropLost();
   }
   async function close(): Promise<void> {
+    kv.close();
     await cache.close();
     await store.close();
   }

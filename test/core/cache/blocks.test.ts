@@ -1,7 +1,7 @@
 // The chains of held blocks: what is found, what may leave, and that nothing crosses from one root to another.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Block, createBlocks, rootOf, scopeOf } from '../../../core/cache/blocks.ts';
+import { type Block, createBlocks, rootOf, scopeOf, type Wish } from '../../../core/cache/blocks.ts';
 import { seeded } from '../../support/seeded.ts';
 
 const SHAPE = { layers: 2, kvHeads: 1, dim: 64 };
@@ -10,18 +10,28 @@ const ROOT = rootOf(scopeOf('one', undefined), 'model', SHAPE, SIZE);
 
 const tokens = (text: string): Int32Array => Int32Array.from(text, (letter) => letter.charCodeAt(0));
 
+const wish = (priority: number, expiresAt = Number.POSITIVE_INFINITY): Wish => ({ priority, expiresAt });
+
 function open() {
   const gone: string[] = [];
-  const blocks = createBlocks<number>(SIZE, (block) => gone.push(textOf(block)));
-  const insert = (text: string, root = ROOT): Block<number>[] => {
+  const left: string[] = [];
+  const clock = { now: 1000 };
+  const blocks = createBlocks<number>({
+    blockTokens: SIZE,
+    now: () => clock.now,
+    gone: (block) => gone.push(textOf(block)),
+    left: (block, cause) => left.push(`${textOf(block)} ${cause}`),
+  });
+  const insert = (text: string, root = ROOT, wished = wish(50)): Block<number>[] => {
     const chain: Block<number>[] = [];
     for (let at = 0; at + SIZE <= text.length; at += SIZE) {
       const own = tokens(text.slice(at, at + SIZE));
-      chain.push(blocks.find(root, chain.at(-1), own) ?? blocks.insert(root, chain.at(-1), own, at));
+      chain.push(blocks.find(root, chain.at(-1), own) ?? blocks.insert(root, chain.at(-1), own, at, wished));
     }
+    blocks.touch(chain, wished);
     return chain;
   };
-  return { blocks, insert, gone };
+  return { blocks, insert, gone, left, clock };
 }
 
 const textOf = (block: Block<number>): string => String.fromCharCode(...block.tokens);
@@ -65,13 +75,15 @@ test('leaving() offers only the last of a chain, the least recently used first',
   const { blocks, insert } = open();
   insert('aaaabbbbcccc');
   insert('aaaadddd');
-  const release = blocks.hold(blocks.match(ROOT, tokens('aaaabbbbcccc')).blocks);
+  const used = blocks.match(ROOT, tokens('aaaabbbbcccc')).blocks;
+  blocks.touch(used);
+  const release = blocks.hold(used);
   assert.deepEqual([...blocks.leaving()].map(textOf), ['dddd']);
   release();
   const order: string[] = [];
   for (const block of blocks.leaving()) {
     order.push(textOf(block));
-    blocks.remove(block);
+    blocks.remove(block, 'evicted');
   }
   assert.deepEqual(order, ['dddd', 'cccc', 'bbbb', 'aaaa']);
   assert.equal(blocks.size, 0);
@@ -83,13 +95,51 @@ test('remove() takes all that follow, and pages of what is held go with the last
   const [first, second] = insert('aaaabbbbcccc');
   assert.ok(first && second);
   const release = blocks.hold([second]);
-  blocks.remove(first);
+  blocks.remove(first, 'cleared');
   assert.deepEqual(gone, ['aaaa', 'cccc']);
   assert.equal(blocks.match(ROOT, tokens('aaaabbbb')).tokens, 0);
   release();
   assert.deepEqual(gone, ['aaaa', 'cccc', 'bbbb']);
   insert('aaaa');
   assert.equal(blocks.match(ROOT, tokens('aaaabbbb')).tokens, 4);
+});
+
+test('leaving() offers all of a lower priority first, and those before a block are worth no less', () => {
+  const { blocks, insert } = open();
+  insert('aaaabbbb', ROOT, wish(80));
+  insert('ccccdddd', ROOT, wish(20));
+  insert('eeee');
+  insert('aaaaffff', ROOT, wish(10));
+  insert('cccc', ROOT, wish(90));
+  const order: string[] = [];
+  for (const block of blocks.leaving()) {
+    order.push(textOf(block));
+    blocks.remove(block, 'evicted');
+  }
+  assert.deepEqual(order, ['ffff', 'dddd', 'eeee', 'bbbb', 'aaaa', 'cccc']);
+});
+
+test('match() finds nothing that has expired, find() does, and touch() prolongs and never shortens', () => {
+  const { blocks, insert, clock, left } = open();
+  const [first, second] = insert('aaaabbbb', ROOT, wish(50, 2000));
+  insert('aaaa', ROOT, wish(50, 3000));
+  insert('aaaa', ROOT, wish(50, 1500));
+  assert.ok(first && second);
+  assert.deepEqual([first.expiresAt, second.expiresAt], [3000, 2000]);
+  clock.now = 2000;
+  assert.equal(blocks.match(ROOT, tokens('aaaabbbb')).tokens, 4);
+  assert.equal(blocks.match(ROOT, tokens('aaaabb')).tokens, 4, 'nor the beginning of one');
+  assert.equal(blocks.find(ROOT, first, tokens('bbbb')), second);
+  assert.deepEqual(blocks.expired(), [second]);
+  const release = blocks.hold([first, second]);
+  assert.deepEqual(blocks.expired(), [], 'whoever is held waits');
+  release();
+  insert('aaaabbbb');
+  clock.now = 9000;
+  assert.equal(blocks.match(ROOT, tokens('aaaabbbb')).tokens, 8, 'used anew, for good');
+  assert.deepEqual(blocks.expired(), []);
+  blocks.remove(first, 'cleared');
+  assert.deepEqual(left, ['aaaa cleared', 'bbbb cleared']);
 });
 
 test('any order of inserting, matching, holding and leaving agrees with a list of texts', () => {
@@ -114,7 +164,7 @@ test('any order of inserting, matching, holding and leaving agrees with a list o
       if (leaf) {
         let whole = '';
         for (let at: Block<number> | undefined = leaf; at; at = at.parent) whole = textOf(at) + whole;
-        blocks.remove(leaf);
+        blocks.remove(leaf, 'evicted');
         assert.ok(held.delete(whole), `${whole} left, and was not held (SEED=${random.seed})`);
       }
     }

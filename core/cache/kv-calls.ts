@@ -1,0 +1,155 @@
+// What is asked of held blocks beside reading them: what is there and why no more, pins, forgetting, another form, another place.
+// All but clear speak of the longest held beginning of a sequence. What others alone have stored under a salt may be looked up
+// and pinned by whoever knows the salt, and is neither recoded, moved nor cleared by him.
+import { type Form, isRotated, parseRecordCodec, sameForm } from '../codec/pages.ts';
+import type {
+  KvBlock as KvBlockAnswer,
+  KvClearAnswer,
+  KvLookupAnswer,
+  KvMoveAnswer,
+  KvPinAnswer,
+  KvRecodeAnswer,
+  KvShape,
+  KvUnpinAnswer,
+} from '../contract/kv.ts';
+import { problem } from '../contract/problems.ts';
+import type { Pieces } from '../gpu/pieces.ts';
+import type { Pool } from '../gpu/pool.ts';
+import { type Match, type Root, scopeOf } from './blocks.ts';
+import type { KvBook } from './kv-book.ts';
+import { clear, type KvClearOptions } from './kv-clear.ts';
+import type { Held, HeldPages, KvBlock } from './kv-held.ts';
+import { explain } from './kv-lookup.ts';
+import { moveBlock } from './kv-moves.ts';
+import type { Pins } from './kv-pins.ts';
+import { recode } from './kv-recode.ts';
+
+/** Tokens of a sequence, whose they are. */
+export interface KvAsked {
+  readonly tenant: string;
+  readonly salt?: string | undefined;
+  readonly model: string;
+  readonly tokens: Int32Array;
+}
+
+export interface KvLookupOptions extends KvAsked {
+  readonly explain: boolean;
+  readonly use: boolean;
+  readonly layout: { readonly [name in keyof KvShape]?: number | undefined };
+}
+
+export interface KvCalls {
+  lookup(asked: KvLookupOptions): KvLookupAnswer;
+  pin(asked: KvAsked & { readonly ttl: number }): KvPinAnswer;
+  unpin(asked: { readonly tenant: string; readonly pin: string } | KvAsked): KvUnpinAnswer;
+  clear(asked: KvClearOptions): KvClearAnswer;
+  recode(asked: KvAsked & { codecK: string; codecV: string; signal: AbortSignal }): Promise<KvRecodeAnswer>;
+  move(asked: KvAsked & { adapter: string; signal: AbortSignal }): Promise<KvMoveAnswer>;
+}
+
+export interface CallsOptions {
+  readonly held: HeldPages;
+  readonly book: KvBook;
+  readonly pins: Pins;
+  readonly pool: Pool;
+  readonly pieces: Pieces;
+  readonly longest: (asked: KvAsked, fits: (shape: KvShape) => boolean) => Longest | undefined;
+  readonly face: (block: KvBlock) => KvBlockAnswer;
+}
+
+export interface Longest {
+  readonly root: Root;
+  readonly match: Match<Held>;
+}
+
+export function openCalls({ held, book, pins, pool, pieces, longest, face }: CallsOptions): KvCalls {
+  const { blocks } = held;
+  const { stakes, history } = book;
+
+  /** The blocks that are held; throws where there is none. */
+  function beginningOf(asked: KvAsked): Match<Held> {
+    const found = longest(asked, () => true);
+    if (found) return found.match;
+    throw problem('kv_unknown', `Of these ${asked.tokens.length} tokens none are held.`, { matchedTokens: 0 });
+  }
+
+  /** One after the other, held meanwhile, as far as the tenant has stored them; `act` says what became of each. */
+  async function each<K extends string>(
+    asked: KvAsked & { signal: AbortSignal },
+    counts: Record<K | 'others' | 'gone', number>,
+    act: (block: KvBlock) => Promise<K>,
+  ): Promise<number> {
+    const match = beginningOf(asked);
+    const release = blocks.hold(match.blocks);
+    try {
+      for (const block of match.blocks) {
+        asked.signal.throwIfAborted();
+        const fate = block.removed ? 'gone' : stakes.has(block, asked.tenant) ? await act(block) : 'others';
+        counts[fate]++;
+      }
+    } finally {
+      release();
+    }
+    return match.tokens;
+  }
+
+  return {
+    lookup({ explain: isExplained, use, layout, ...asked }) {
+      const fits = (shape: KvShape) =>
+        (['layers', 'kvHeads', 'dim'] as const).every((name) => (layout[name] ?? shape[name]) === shape[name]);
+      const found = longest(asked, fits);
+      if (found && use) blocks.touch(found.match.blocks);
+      const answer = { matchedTokens: found?.match.tokens ?? 0, blocks: (found?.match.blocks ?? []).map(face) };
+      if (!isExplained) return answer;
+      const scope = scopeOf(asked.tenant, asked.salt);
+      return { ...answer, explain: explain({ ...asked, scope, fits }, found?.match, { blocks, stakes, history }) };
+    },
+    pin({ ttl, ...asked }) {
+      const match = beginningOf(asked);
+      const scope = scopeOf(asked.tenant, asked.salt);
+      const { pin, expiresAt } = pins.pin({ ...asked, scope }, match.blocks, ttl);
+      blocks.touch(match.blocks, { priority: 0, expiresAt });
+      const pinned = { matchedTokens: match.tokens, pinnedBlocks: match.blocks.length };
+      return { pin, ...pinned, expiresAt: new Date(expiresAt).toISOString() };
+    },
+    unpin(asked) {
+      if ('pin' in asked) return { pins: pins.unpin(asked.tenant, asked.pin) };
+      return { pins: pins.unpinTokens({ ...asked, scope: scopeOf(asked.tenant, asked.salt) }) };
+    },
+    clear: (asked) =>
+      clear(asked, { blocks, book, isPinned: pins.isPinned, bytesOf: (block) => face(block).storedBytes }),
+    async recode({ codecK, codecV, ...asked }) {
+      const counts = { recoded: 0, already: 0, coded: 0, noRoom: 0, others: 0, gone: 0 };
+      const matchedTokens = await each(asked, counts, async (block) => {
+        const { form } = block.pages;
+        const wanted: Form = { k: recordOf(codecK, form.k), v: recordOf(codecV, form.v) };
+        if (sameForm(form, wanted)) return 'already';
+        if (isRotated(form.k) || isRotated(form.v)) return 'coded';
+        await recode(block, wanted, held, asked.signal).catch((error: unknown) => {
+          if (!block.removed) throw error; // it was damaged, or lost
+        });
+        if (block.removed) return 'gone';
+        return sameForm(block.pages.form, wanted) ? 'recoded' : 'noRoom';
+      });
+      const { recoded, already, ...left } = counts;
+      return { matchedTokens, recoded, already, left };
+    },
+    async move({ adapter, ...asked }) {
+      pool.lease({ adapter }).release(); // says now what no block could say better
+      const counts = { moved: 0, already: 0, noRoom: 0, others: 0, gone: 0 };
+      let bytes = 0;
+      const matchedTokens = await each(asked, counts, async (block) => {
+        if (block.pages.lease.adapter === adapter) return 'already';
+        const room = (shape: KvShape, form: Form) => held.leaseNear({ adapter }, shape, form);
+        const isMoved = await moveBlock(block, held, pieces, asked.signal, room);
+        if (isMoved) bytes += block.pages.lease.bytes;
+        return isMoved ? 'moved' : block.removed ? 'gone' : 'noRoom';
+      });
+      const { moved, already, ...left } = counts;
+      return { matchedTokens, moved, bytes, already, left };
+    },
+  };
+}
+
+/** `raw` leaves it as it is; the dtype is that of raw only. */
+const recordOf = (codec: string, now: Form['k']): Form['k'] => (codec === 'raw' ? now : parseRecordCodec(codec, 'F16'));
