@@ -1,4 +1,4 @@
-// The commands for the KV of token sequences: `blatam kv store` and `blatam kv load`.
+// The commands for the KV of token sequences that bring it and fetch it: `blatam kv store` and `blatam kv load`.
 //
 // What is stored is a safetensors file with `tokens`, `k` and `v`. What is loaded is asked for by tokens: a list on the command
 // line, a text file of whole numbers, or a safetensors file with `tokens`, so that the file that was stored asks for itself.
@@ -87,10 +87,34 @@ export async function kvLoad({ connect, words, options, io }: Call): Promise<voi
 // ---- what is asked
 
 /** What was not given is not sent: the defaults are the server's. */
-function storeOptionsOf({ model, salt, 'codec-k': codecK, 'codec-v': codecV, rope, ...more }: Options): KvStoreOptions {
+function storeOptionsOf({
+  model,
+  salt,
+  'codec-k': codecK,
+  'codec-v': codecV,
+  ttl,
+  priority,
+  rope,
+  ...more
+}: Options): KvStoreOptions {
   const { 'rope-scale': ropeScale, 'rope-pairs': ropePairs, 'rope-dims': ropeDims } = more;
-  const parsed = kvStoreQuerySchema.safeParse({ model, salt, codecK, codecV, rope, ropeScale, ropePairs, ropeDims });
-  if (parsed.success) return { model: parsed.data.model, salt, codecK, codecV, rope: parsed.data.rope };
+  const parsed = kvStoreQuerySchema.safeParse({
+    model,
+    salt,
+    codecK,
+    codecV,
+    ttl,
+    priority,
+    rope,
+    ropeScale,
+    ropePairs,
+    ropeDims,
+  });
+  if (parsed.success) {
+    const { data } = parsed;
+    const kept = { ttl: data.ttl, priority: priority === undefined ? undefined : data.priority };
+    return { model: data.model, salt, codecK, codecV, ...kept, rope: data.rope };
+  }
   const [issue] = parsed.error.issues;
   throw usage(`--${optionOf(issue?.path[0])}: ${issue?.message}.`);
 }
@@ -103,7 +127,7 @@ function loadOptionsOf({ model, salt, dtype, 'with-rope': rope }: Options, token
   throw usage(`--${optionOf(issue?.path[0])}: ${issue?.message}.`);
 }
 
-const optionOf = (name: PropertyKey | undefined): string =>
+export const optionOf = (name: PropertyKey | undefined): string =>
   String(name).replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`);
 
 function assertKv(name: string, layout: Layout): void {
@@ -115,7 +139,7 @@ function assertKv(name: string, layout: Layout): void {
   }
 }
 
-async function tokensOf(word: string): Promise<Int32Array> {
+export async function tokensOf(word: string): Promise<Int32Array> {
   if (LIST.test(word)) return numbersOf(word, 'the list');
   const text = await textOf(word);
   return text === undefined ? tokensInside(word) : numbersOf(text, word);

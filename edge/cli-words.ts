@@ -1,7 +1,18 @@
 // What the command line says: sizes, columns, answers in a line. Pure. Nothing that came over the wire reaches a terminal
 // with its control characters.
 
-import type { Adapter, KvBlock, KvStoreAnswer, PutAnswer, Stats, TensorEntry } from './client.ts';
+import type {
+  Adapter,
+  KvBlock,
+  KvClearAnswer,
+  KvExplanation,
+  KvLookupAnswer,
+  KvNumberedEvent,
+  KvStoreAnswer,
+  PutAnswer,
+  Stats,
+  TensorEntry,
+} from './client.ts';
 
 export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam server
 
@@ -19,6 +30,8 @@ export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam 
       --salt S           share it with who names the same salt; without, your tenant has its own
       --codec-k C        how K is kept, raw (default, bit for bit) or one of docs/http.md
       --codec-v C        how V is kept
+      --ttl S            forget it after S seconds
+      --priority N       0 to 100 (50): the lowest leave first where room is short
       --rope THETA       K is as it was before its rotary embedding
       --rope-scale F, --rope-pairs P, --rope-dims N   and what there is to say of that
   blatam kv load TOKENS  fetch the KV of the longest held beginning; TOKENS is 1,2,3 or a file: safetensors, or text
@@ -28,6 +41,20 @@ export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam 
       --with-rope        K with its rotary embedding, where it was stored before it
       --out FILE         where to; - is stdout
       --force            replace FILE if it exists
+  blatam kv lookup TOKENS   how much of them is held
+      --model M, --salt S
+      --explain          and why it is not more
+  blatam kv pin TOKENS   keep what is held of them, whatever else comes
+      --model M, --salt S
+      --ttl S            for S seconds
+  blatam kv unpin        let go of one pin
+      --pin ID           by its id; or by TOKENS with --model M, --salt S, as they were pinned
+  blatam kv clear        forget what your tenant has stored
+      --model M, --salt S   only of this model, under this salt
+      --prefix TOKENS    only of sequences that begin with these, from where they end on; needs --model
+      --all              all of it
+  blatam kv events       what happens to it, a line each, until you interrupt it
+      --after N          from the event after N on; 0: from the first that is kept
   blatam stats           hits, misses and sizes
   blatam adapters        the adapters and their memory
 
@@ -102,6 +129,75 @@ export function kvStoreLine(model: string, given: number, tokenBytes: number, an
   const told = `stored ${storedTokens} of ${counted(given, 'token')} for ${model}: ${size(whole)} of K and V`;
   const how = `kept as ${size(kept)}${share} in ${counted(blocks.length, 'block')}${codecsOf(blocks)}`;
   return plain([told, how, ...notes.filter((n) => n)].join(', '));
+}
+
+export function kvLookupLines(
+  model: string,
+  given: number,
+  { matchedTokens, blocks, explain }: KvLookupAnswer,
+): string {
+  const kept = blocks.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
+  const how = blocks.length === 0 ? '' : `: ${size(kept)} in ${counted(blocks.length, 'block')}${codecsOf(blocks)}`;
+  const why = explain ? [`it ends there: ${reason(explain)}`] : [];
+  return [`${matchedTokens} of ${counted(given, 'token')} are held for ${model}${how}`, ...why]
+    .map((line) => `${plain(line)}\n`)
+    .join('');
+}
+
+function reason(why: KvExplanation): string {
+  switch (why.reason) {
+    case 'diverges':
+      return `token ${why.at} differs from what is held there; ${why.agreeing} of its block agree`;
+    case 'evicted':
+      return `the next block was evicted at ${why.when}, to make room (${why.policy})`;
+    case 'expired':
+      return `the next block expired at ${why.when}`;
+    case 'cleared':
+      return `the next block was cleared at ${why.when}`;
+    case 'lost':
+      return `the next block was lost with its adapter at ${why.when}`;
+    case 'drained':
+      return `the next block found no room when its adapter was drained at ${why.when}`;
+    case 'damaged':
+      return `the next block was found damaged at ${why.when}`;
+    case 'other_salt':
+      return `the rest was stored under another salt, or none: ${why.matchedTokens} are held there`;
+    case 'other_layout':
+      return `the rest was stored in another layout: ${why.matchedTokens} are held so`;
+    case 'shorter_than_block':
+      return why.tokens === 1 ? 'the last token fills no block' : `the last ${why.tokens} tokens fill no block`;
+    case 'unknown':
+      return 'nothing is known of the rest: your tenant has not stored it, or long ago';
+  }
+}
+
+export function kvClearLine({ blocks, bytes, pinned, shared }: KvClearAnswer): string {
+  const notes = [
+    pinned > 0 ? `${pinned} of them pinned` : undefined,
+    shared > 0 ? `${shared} more stay, as others have stored them too` : undefined,
+  ];
+  return `${[`cleared ${counted(blocks, 'block')}, ${size(bytes)}`, ...notes.filter((n) => n)].join(', ')}\n`;
+}
+
+export function kvEventLine(event: KvNumberedEvent): string {
+  return `${plain(`${event.id} ${event.type} ${eventWords(event)}`)}\n`;
+}
+
+function eventWords(event: KvNumberedEvent): string {
+  switch (event.type) {
+    case 'BlockStored': {
+      const { hashes, tokens, model, tier, adapter } = event;
+      return `${counted(tokens, 'token')} of ${model}, ${tier} on ${adapter ?? 'no adapter'}: ${hashes.join(' ')}`;
+    }
+    case 'BlockRemoved':
+      return `${event.hash} ${event.cause}`;
+    case 'BlockMoved':
+      return `${event.hash} ${event.tier} on ${event.adapter ?? 'no adapter'}`;
+    case 'AllBlocksCleared':
+      return 'all that your tenant had stored';
+    case 'gap':
+      return `what came after ${event.after} is not kept up to ${event.next - 1}: ask anew what is held`;
+  }
 }
 
 /** How many blocks are kept how. */

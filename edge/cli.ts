@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The command line: `blatam put | get | ls | rm | stats | adapters | kv store | kv load`, over the client.
+// The command line: `blatam put | get | ls | rm | stats | adapters | kv …`, over the client.
 //
 // Answers go to stdout, everything else to stderr; an error is one line that says what was tried, what was found and what
 // to do. Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 4 not held. `main` takes all of its surroundings
@@ -21,6 +21,7 @@ import {
   writeTo,
 } from './cli-files.ts';
 import { kvLoad, kvStore } from './cli-kv.ts';
+import { kvClear, kvEvents, kvLookup, kvPin, kvUnpin } from './cli-kv-calls.ts';
 import { adapterRows, entryRows, HELP, plain, putLine, size, statsRows } from './cli-words.ts';
 import { BlatamError, type Client, createClient, type PutOptions, type TensorEntry, TransferError } from './client.ts';
 
@@ -33,13 +34,27 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   adapters: { words: [], wordsMin: 0, options: [], run: adapters },
   'kv store': {
     ...{ words: ['FILE'], wordsMin: 1, run: kvStore },
-    options: ['model', 'salt', 'codec-k', 'codec-v', 'rope', 'rope-scale', 'rope-pairs', 'rope-dims'],
+    options: [
+      ...['model', 'salt', 'codec-k', 'codec-v', 'ttl', 'priority'],
+      ...['rope', 'rope-scale', 'rope-pairs', 'rope-dims'],
+    ],
     needs: ['model'],
   },
   'kv load': {
     ...{ words: ['TOKENS'], wordsMin: 1, run: kvLoad },
     ...{ options: ['model', 'salt', 'dtype', 'with-rope', 'out', 'force'], needs: ['model', 'out'] },
   },
+  'kv lookup': {
+    ...{ words: ['TOKENS'], wordsMin: 1, run: kvLookup },
+    ...{ options: ['model', 'salt', 'explain'], needs: ['model'] },
+  },
+  'kv pin': {
+    ...{ words: ['TOKENS'], wordsMin: 1, run: kvPin },
+    ...{ options: ['model', 'salt', 'ttl'], needs: ['model', 'ttl'] },
+  },
+  'kv unpin': { words: ['TOKENS'], wordsMin: 0, options: ['model', 'salt', 'pin'], run: kvUnpin },
+  'kv clear': { words: [], wordsMin: 0, options: ['model', 'salt', 'prefix', 'all'], run: kvClear },
+  'kv events': { words: [], wordsMin: 0, options: ['after'], run: kvEvents },
 };
 const EVERYWHERE = ['url', 'key-file', 'json'];
 const URL_DEFAULT = 'http://127.0.0.1:8000';
@@ -81,7 +96,7 @@ function commandOf(positionals: readonly string[], options: Options) {
   const [first, second] = positionals;
   if (first === undefined) throw usage(`Name a command: ${names.join(', ')}.`);
   const group = names.filter((each) => each.startsWith(`${first} `)).map((each) => each.slice(first.length + 1));
-  if (group.length > 0 && second === undefined) throw usage(`${first} needs ${group.join(' or ')}.`);
+  if (group.length > 0 && second === undefined) throw usage(`${first} needs one of ${group.join(', ')}.`);
   const name = group.length > 0 ? `${first} ${second}` : first;
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) throw usage(`There is no command ${name}; there are ${names.join(', ')}.`);

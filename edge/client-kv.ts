@@ -5,13 +5,33 @@
 // whose `document.matchedTokens` says how many are. Tokens go ahead of K and V, so that the server keeps nothing twice.
 // A loaded body has no digest, as it is decoded on its way; its stream fails where it is not as long as its header says.
 
+import type { z } from 'zod';
 import type { Crypto } from '../core/contract/crypto.ts';
 import {
+  type KvClearAnswer,
   type KvDtype,
+  type KvLookupAnswer,
+  type KvMoveAnswer,
+  type KvNumberedEvent,
+  type KvPinAnswer,
+  type KvRecodeAnswer,
   type KvShape,
   type KvStoreAnswer,
+  type KvUnpinAnswer,
+  kvClearAnswerSchema,
+  kvClearSchema,
   kvLoadSchema,
+  kvLookupAnswerSchema,
+  kvLookupSchema,
+  kvMoveAnswerSchema,
+  kvMoveSchema,
+  kvPinAnswerSchema,
+  kvPinSchema,
+  kvRecodeAnswerSchema,
+  kvRecodeSchema,
   kvStoreAnswerSchema,
+  kvUnpinAnswerSchema,
+  kvUnpinSchema,
   type RopeAsked,
   readAttentionBody,
   readStoreBody,
@@ -19,6 +39,7 @@ import {
 import { SAFETENSORS } from '../core/contract/messages.ts';
 import type { Layout, TensorData } from '../core/contract/tensors.ts';
 import { collect, isMissing, readJson, refusal, withQuery } from './client-answers.ts';
+import { type KvEventsOptions, kvEvents } from './client-events.ts';
 import { bytesOf, fileOf, holds, numbersOf, openTensors } from './client-tensors.ts';
 import type { Answer, Ask, StreamBody } from './client-wire.ts';
 
@@ -34,6 +55,10 @@ export interface KvStoreOptions extends KvOwner {
   readonly codecV?: string | undefined;
   /** K is given as it was before this rotary embedding, and gets it when it is attended to. Default: K is taken as it comes. */
   readonly rope?: RopeAsked | undefined;
+  /** Seconds after which it is not found any more; default never. */
+  readonly ttl?: number | undefined;
+  /** 0 to 100, default 50: the lowest leave first. */
+  readonly priority?: number | undefined;
 }
 
 /** Sixteen-bit numbers are given as their bits. */
@@ -96,6 +121,28 @@ export interface KvAttended {
   readonly lse: Float32Array;
 }
 
+/** The tokens of a sequence, from its first one on. */
+export interface KvBeginning extends KvOwner {
+  readonly tokens: Int32Array;
+}
+
+export interface KvLookupOptions extends KvBeginning {
+  /** Why it is not more. */
+  readonly explain?: boolean | undefined;
+  /** Counts as a use: what was found leaves last. */
+  readonly use?: boolean | undefined;
+  /** Only what is held in a layout like this. */
+  readonly layout?: { readonly [name in keyof KvShape]?: number | undefined } | undefined;
+}
+
+/** What is not said restricts nothing. */
+export interface KvClearOptions {
+  readonly model?: string | undefined;
+  readonly salt?: string | undefined;
+  /** Only of sequences that begin with these, from where they end on; needs a model. */
+  readonly prefix?: Int32Array | undefined;
+}
+
 export interface ClientKv {
   store<D extends KvDtype>(sequence: KvSequence<D>): Promise<KvStoreAnswer>;
   /** A safetensors file with `tokens`, `k` and `v`, as it is. */
@@ -105,6 +152,19 @@ export interface ClientKv {
   /** The same as it comes, for those who do not want it in memory. */
   loadBody(options: KvLoadOptions): Promise<KvFetched | undefined>;
   attention(question: KvQuestion): Promise<KvAttended>;
+  /** What is held of it. */
+  lookup(options: KvLookupOptions): Promise<KvLookupAnswer>;
+  /** Keeps what is held of it for so many seconds, whatever else comes. */
+  pin(options: KvBeginning & { readonly ttl: number }): Promise<KvPinAnswer>;
+  /** One pin, by its id or by what it was made for. */
+  unpin(options: { readonly pin: string } | KvBeginning): Promise<KvUnpinAnswer>;
+  /** Forgets what your tenant has stored. */
+  clear(options: KvClearOptions): Promise<KvClearAnswer>;
+  /** Keeps it in these codecs from now on, where it is exact yet. */
+  recode(options: KvBeginning & { codecK?: string | undefined; codecV?: string | undefined }): Promise<KvRecodeAnswer>;
+  move(options: KvBeginning & { readonly adapter: string }): Promise<KvMoveAnswer>;
+  /** What happens to the blocks that your tenant has stored; goes on where the connection was cut. */
+  events(options?: KvEventsOptions): AsyncGenerator<KvNumberedEvent, void, undefined>;
 }
 
 export function clientKv(ask: (ask: Ask) => Promise<Answer>, crypto: Crypto): ClientKv {
@@ -112,9 +172,9 @@ export function clientKv(ask: (ask: Ask) => Promise<Answer>, crypto: Crypto): Cl
     async store(sequence) {
       return kv.storeBody(storeFile(sequence), sequence);
     },
-    async storeBody(body, { model, salt, codecK, codecV, rope: { theta, scale, pairs, dims } = {} }) {
+    async storeBody(body, { model, salt, codecK, codecV, ttl, priority, rope: { theta, scale, pairs, dims } = {} }) {
       const rope = { rope: theta, ropeScale: scale, ropePairs: pairs, ropeDims: dims };
-      const path = withQuery('/v1/kv/store', { model, salt, codecK, codecV, ...rope });
+      const path = withQuery('/v1/kv/store', { model, salt, codecK, codecV, ttl, priority, ...rope });
       return readJson(await post(path, SAFETENSORS, body), kvStoreAnswerSchema);
     },
     async load<D extends KvDtype = 'F16'>(options: KvLoadOptions<D>) {
@@ -143,8 +203,29 @@ export function clientKv(ask: (ask: Ask) => Promise<Answer>, crypto: Crypto): Cl
       const numbers = (name: string) => numbersOf('F32', file, layout, name) as Float32Array;
       return { o: numbers('o'), lse: numbers('lse') };
     },
+    lookup: (options) => act('lookup', withNumbers(options), kvLookupSchema, kvLookupAnswerSchema),
+    pin: (options) => act('pin', withNumbers(options), kvPinSchema, kvPinAnswerSchema),
+    unpin(options) {
+      const asked = 'pin' in options ? options : withNumbers(options);
+      return act('unpin', asked, kvUnpinSchema, kvUnpinAnswerSchema);
+    },
+    clear({ prefix, ...options }) {
+      const asked = { ...options, prefix: prefix && [...prefix] };
+      return act('clear', asked, kvClearSchema, kvClearAnswerSchema);
+    },
+    recode: (options) => act('recode', withNumbers(options), kvRecodeSchema, kvRecodeAnswerSchema),
+    move: (options) => act('move', withNumbers(options), kvMoveSchema, kvMoveAnswerSchema),
+    events: (options = {}) => kvEvents(ask, options),
   };
   return kv;
+
+  /** A call that takes and answers JSON. */
+  async function act<A extends z.ZodType, B extends z.ZodType>(call: string, asked: object, takes: A, answers: B) {
+    const parsed = takes.safeParse(asked);
+    if (!parsed.success) throw refused(parsed.error, call);
+    const body = new TextEncoder().encode(JSON.stringify(parsed.data));
+    return readJson(await post(`/v1/kv/${call}`, 'application/json', body), answers);
+  }
 
   async function post(path: string, type: string, body: Uint8Array | StreamBody): Promise<Answer> {
     const digest = body instanceof Uint8Array ? await crypto.sha256(body) : body.digest;
@@ -153,10 +234,7 @@ export function clientKv(ask: (ask: Ask) => Promise<Answer>, crypto: Crypto): Cl
 
   async function openKv({ model, salt, tokens, dtype, rope }: KvLoadOptions) {
     const parsed = kvLoadSchema.safeParse({ model, salt, tokens: [...tokens], dtype, rope });
-    if (!parsed.success) {
-      const [issue] = parsed.error.issues;
-      throw new RangeError(`The ${issue?.path.join('.')} to load: ${issue?.message}.`);
-    }
+    if (!parsed.success) throw refused(parsed.error, 'load');
     const body = new TextEncoder().encode(JSON.stringify(parsed.data));
     const answer = await post('/v1/kv/load', 'application/json', body);
     if (await isMissing(answer, 'kv_unknown')) return undefined;
@@ -166,6 +244,12 @@ export function clientKv(ask: (ask: Ask) => Promise<Answer>, crypto: Crypto): Cl
 }
 
 // ---- what is sent
+
+const withNumbers = <T extends KvBeginning>({ tokens, ...asked }: T) => ({ ...asked, tokens: [...tokens] });
+
+function refused({ issues: [issue] }: z.ZodError, call: string): RangeError {
+  return new RangeError(`The ${issue?.path.join('.') || 'whole'} to ${call}: ${issue?.message}.`);
+}
 
 function storeFile<D extends KvDtype>({ shape, dtype, tokens, k, v }: KvSequence<D>): Uint8Array {
   const { layers, kvHeads, dim } = shape;

@@ -1,7 +1,7 @@
 // The client: tensors by name, and the KV of token sequences (client-kv.ts), over signed requests, for whoever imports it.
 // Pure: it runs on Node, Bun, Deno, Workers and in browsers, over the `fetch` and the crypto port it is given.
 //
-// Every request is signed with a nonce of its own and is sent once: nothing is retried, no redirect is followed.
+// Every request is signed with a nonce of its own and is sent once: nothing is retried but kv.events, no redirect is followed.
 // What the server refuses throws `BlatamError`; an answer that did not come whole, or is not what it says it is, throws
 // `TransferError`; what the caller gives wrongly throws `RangeError`, or a `Problem` where tensors are malformed.
 // A missing tensor is no error: `undefined`, or false. `bytes()` answers the very bytes that were stored, or throws.
@@ -28,11 +28,26 @@ import { type ClientCompute, clientCompute } from './client-compute.ts';
 import { type ClientKv, clientKv } from './client-kv.ts';
 import { type Answer, lengthOf, openWire, type StreamBody, TransferError, type WireOptions } from './client-wire.ts';
 
-export type { KvBlock, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../core/contract/kv.ts';
+export type {
+  KvBlock,
+  KvClearAnswer,
+  KvDtype,
+  KvExplanation,
+  KvLookupAnswer,
+  KvMoveAnswer,
+  KvNumberedEvent,
+  KvPinAnswer,
+  KvRecodeAnswer,
+  KvShape,
+  KvStoreAnswer,
+  KvUnpinAnswer,
+  RopeAsked,
+} from '../core/contract/kv.ts';
 export type { ListAnswer, PutAnswer, TensorEntry } from '../core/contract/messages.ts';
 export type { TensorData } from '../core/contract/tensors.ts';
 export { BlatamError } from './client-answers.ts';
 export type { Compute, ComputeOptions } from './client-compute.ts';
+export type { KvEventsOptions } from './client-events.ts';
 export type * from './client-kv.ts';
 export { type StreamBody, TransferError, type TransferFault } from './client-wire.ts';
 

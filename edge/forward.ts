@@ -32,7 +32,7 @@ export function coreElsewhere(config: EdgeConfig, crypto: Crypto): CoreElsewhere
 }
 
 /** Request fields that the core looks at; all others stay at the edge. */
-const PASSED_ON = ['content-type', 'content-length', 'content-encoding', 'if-none-match', 'accept'];
+const PASSED_ON = ['content-type', 'content-length', 'content-encoding', 'if-none-match', 'accept', 'last-event-id'];
 const KEYS_KEPT_MAX = 10_000;
 const KEY_UNKNOWN_MS = 5_000;
 const KEY_MS_MAX = 5_000;

@@ -471,7 +471,10 @@ describe('who and where', () => {
 
 describe('used wrongly', () => {
   const cases: [string[], RegExp][] = [
-    [[], /^blatam: Name a command: put, get, ls, rm, stats, adapters, kv store, kv load\. See npx blatam --help\.$/m],
+    [
+      [],
+      /^blatam: Name a command: put, get, ls, rm, stats, adapters, kv store, kv load, kv lookup, kv pin, kv unpin, kv clear, kv events\. See npx blatam --help\.$/m,
+    ],
     [['copy'], /There is no command copy/],
     [['toString'], /There is no command toString/],
     [['put', 'x'], /put needs FILE/],
@@ -489,7 +492,7 @@ describe('used wrongly', () => {
     [['put', '../x', 'x.bin'], /The key is malformed/],
     [['get', 'a//b'], /The key is malformed/],
     [['stats', '--url', 'localhost:8000'], /does not begin with http/],
-    [['kv'], /kv needs store or load\./],
+    [['kv'], /kv needs one of store, load, lookup, pin, unpin, clear, events\./],
     [['kv', 'drop'], /There is no command kv drop; there are put, /],
     [['kv', 'store'], /kv store needs FILE/],
     [['kv', 'store', 'x.bin'], /kv store needs --model\./],

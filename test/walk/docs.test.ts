@@ -57,12 +57,17 @@ describe('a sample of docs/http.md', { skip }, () => {
   });
 
   test('stores KV, loads it back and attends over it', async (t) => {
-    const [, stored = '', loaded = '', attended = ''] = (await run(t, 'KV of token sequences')).split('\n');
+    const [, stored = '', loaded = '', attended = '', ...acted] = (await run(t, 'KV of token sequences')).split('\n');
     const [, whole, kept] = /^512 tokens: (\d+) bytes kept as (\d+)$/.exec(stored) ?? [];
     assert.ok(Number(kept) > 0 && Number(kept) < Number(whole) / 2, stored);
     const [, error] = /^512 tokens back, relative squared error of K (0\.\d+)$/.exec(loaded) ?? [];
     assert.ok(Number(error) < 0.02, loaded);
     assert.match(attended, /^outputs of 4 heads: 256 numbers; log-sum-exp \[(?:\d\.\d+(?:, )?){4}\]$/);
+    assert.deepEqual(acted.slice(0, 3), [
+      "{'reason': 'diverges', 'at': 300, 'agreeing': 44}",
+      '4 blocks pinned, 0 pins left',
+      'event: BlockStored',
+    ]);
   });
 
   test('moves a tensor, drains, resumes and checks', async (t) => {
