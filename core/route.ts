@@ -9,7 +9,7 @@ import type { Handover } from './contract/internal.ts';
 import { SAFETENSORS } from './contract/messages.ts';
 import { problem } from './contract/problems.ts';
 import type { Caller } from './contract/signatures.ts';
-import { readJsonBody } from './json-body.ts';
+import { readWholeBody } from './whole-body.ts';
 
 export interface CoreEnv {
   Bindings: HttpBindings & { handover?: Handover };
@@ -43,11 +43,13 @@ export function signedBody(c: C): SignedBody {
   };
 }
 
-export function jsonBody(c: C, bytesMax?: number): Promise<Uint8Array> {
+export const jsonBody = (c: C, bytesMax?: number): Promise<Uint8Array> => wholeBody(c, 'application/json', bytesMax);
+
+export function wholeBody(c: C, wanted: string, bytesMax?: number): Promise<Uint8Array> {
   const { incoming, handover } = c.env;
   const { chunks } = requestBody(incoming, handover?.body);
   const digest = handover?.body ? undefined : c.get('digest');
-  return readJsonBody({ type: c.req.header('content-type'), chunks, digest, bytesMax });
+  return readWholeBody({ type: c.req.header('content-type'), wanted, chunks, digest, bytesMax });
 }
 
 export function refuseOtherMedia(c: C): void {

@@ -2,6 +2,7 @@
 // it, or signed: by a key, or by the internal secret on behalf of a caller that an edge elsewhere has checked.
 // One boundary turns what rooms throw into problem documents. Nothing is done here that a room could do.
 import { Hono } from 'hono';
+import { addBatchRoutes } from './batch-routes.ts';
 import { leaving } from './bodies.ts';
 import type { Cache } from './cache/cache.ts';
 import type { Claims } from './cache/claims.ts';
@@ -135,6 +136,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   app.all('/v1/tensors/*', (c) => {
     throw problem('method_unsupported', `A tensor takes GET, HEAD, PUT and DELETE, not ${c.req.method}.`);
   });
+  addBatchRoutes(app, parts);
   addClaimRoutes(app, claims, cache);
   addKvRoutes(app, parts.kv);
   app.get('/v1/cache/stats', (c) => {

@@ -24,6 +24,7 @@ import {
 } from '../core/contract/messages.ts';
 import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../core/contract/tensors.ts';
 import { collect, isMissing, readJson, refusal, withQuery } from './client-answers.ts';
+import { type ClientBatch, clientBatch } from './client-batch.ts';
 import { type ClientCompute, clientCompute } from './client-compute.ts';
 import { type ClientKv, clientKv } from './client-kv.ts';
 import { type Answer, lengthOf, openWire, type StreamBody, TransferError, type WireOptions } from './client-wire.ts';
@@ -46,6 +47,7 @@ export type {
 export type { ListAnswer, PutAnswer, TensorEntry } from '../core/contract/messages.ts';
 export type { TensorData } from '../core/contract/tensors.ts';
 export { BlatamError } from './client-answers.ts';
+export type { BatchFile, BatchGot, BatchPut } from './client-batch.ts';
 export type { Compute, ComputeOptions } from './client-compute.ts';
 export type { KvEventsOptions } from './client-events.ts';
 export type * from './client-kv.ts';
@@ -122,7 +124,7 @@ const adaptersSchema = z.looseObject({ adapters: z.array(adapterSchema) });
 export type Stats = z.infer<typeof statsSchema>;
 export type Adapter = z.infer<typeof adapterSchema>;
 
-export interface Client extends ClientCompute {
+export interface Client extends ClientBatch, ClientCompute {
   put(key: string, body: Uint8Array | StreamBody, options?: PutOptions): Promise<PutAnswer & { created: boolean }>;
   get(key: string): Promise<Fetched | undefined>;
   /** `'unchanged'` if what is held still has this etag. */
@@ -190,6 +192,7 @@ export function createClient(options: ClientOptions): Client {
         data: tensorBytes(file, layout, info),
       }));
     },
+    ...clientBatch({ ask, crypto, put, get: (key) => client.get(key) }),
     ...clientCompute({
       ask,
       crypto,

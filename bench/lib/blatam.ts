@@ -71,8 +71,15 @@ export interface SignedRequest {
   readonly parts: readonly Uint8Array[];
 }
 
+export interface SentBody {
+  readonly bytes: Uint8Array;
+  readonly digest: Uint8Array;
+  /** Default: safetensors. */
+  readonly type?: string;
+}
+
 export interface BlatamClient {
-  sign(method: string, path: string, body?: { bytes: Uint8Array; digest: Uint8Array }): Promise<SignedRequest>;
+  sign(method: string, path: string, body?: SentBody): Promise<SignedRequest>;
   /** Throws `WrongAnswer` unless the status is 2xx. */
   send(request: SignedRequest, body: 'keep' | 'count'): Promise<Answer<HttpHead> & { readonly ms: number }>;
   close(): void;
@@ -84,7 +91,9 @@ export async function openBlatamClient({ edgePort, key }: Blatam): Promise<Blata
     async sign(method, path, body) {
       const digest = body ? { digest: body.digest } : {};
       const signed = await signRequest({ method, url: path, ...key, ...digest }, nodeCrypto);
-      const described = body ? { 'content-type': SAFETENSORS, 'content-length': String(body.bytes.length) } : {};
+      const described = body
+        ? { 'content-type': body.type ?? SAFETENSORS, 'content-length': String(body.bytes.length) }
+        : {};
       const head = requestHead(method, path, { host: `127.0.0.1:${edgePort}`, ...described, ...signed });
       return { parts: body ? [head, body.bytes] : [head] };
     },

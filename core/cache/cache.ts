@@ -9,6 +9,7 @@
 
 import type { TensorEntry } from '../contract/messages.ts';
 import { problem } from '../contract/problems.ts';
+import type { Party } from '../gpu/freight.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { AdapterReport, Pool } from '../gpu/pool.ts';
@@ -44,7 +45,7 @@ export interface Found {
   readonly entry: TensorEntry;
   readonly source: 'hot' | 'cold';
   /** The bytes, once; whoever asks reads to the end or calls `return()`. */
-  read(signal: AbortSignal): AsyncGenerator<Drained, void, void>;
+  read(signal: AbortSignal, party?: Party): AsyncGenerator<Drained, void, void>;
 }
 
 export interface CacheStats {
@@ -146,7 +147,7 @@ export function openCache(options: CacheOptions): Cache {
       const source = isHot(entry) ? 'hot' : 'cold';
       count[source]++;
       holdings.touch(entry);
-      return { entry: face(entry), source, read: (signal) => read(entry, signal) };
+      return { entry: face(entry), source, read: (signal, party) => read(entry, signal, party) };
     },
     peek(tenant, key) {
       const entry = holdings.find(tenant, key);

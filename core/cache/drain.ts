@@ -4,6 +4,7 @@
 // from beginning to end is hashed on the way, and its last piece held back until the hash is right: damaged bytes never
 // arrive as a whole answer.
 import { Problem, problem } from '../contract/problems.ts';
+import type { Party } from '../gpu/freight.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import { PIECE_BYTES, type Piece, type Pieces, privatePiece } from '../gpu/pieces.ts';
 import type { StoreReader } from '../store/store.ts';
@@ -16,6 +17,8 @@ export interface DrainOptions {
   readonly pieces: Pieces;
   readonly bytes: number;
   readonly lease: GpuLease | undefined;
+  /** Of a batch: brings the bytes from the adapter together with those of others. */
+  readonly party?: Party | undefined;
   /** Asked once the adapter cannot give a piece; undefined if the bytes are nowhere else. */
   readonly stored: StoredBytes | undefined;
   readonly promote: ((piece: Piece, length: number, offset: number) => Promise<void>) | undefined;
@@ -58,10 +61,13 @@ export async function* drain(options: DrainOptions): AsyncGenerator<Drained, voi
   }
 
   async function fromAdapter(offset: number, piece: Piece, length: number): Promise<boolean> {
-    const { lease } = options;
-    if (!lease || (lease.lost && options.stored)) return false;
+    const { lease, party } = options;
+    if (!lease || (lease.lost && options.stored)) {
+      party?.leave(); // nobody waits for the disk's sake
+      return false;
+    }
     try {
-      await lease.read(offset, piece, length);
+      await (party ? party.read(lease, offset, piece, length) : lease.read(offset, piece, length));
       return true;
     } catch (error) {
       if (options.stored && error instanceof Problem) return false;

@@ -3,6 +3,7 @@
 import type { Durability, TensorEntry } from '../contract/messages.ts';
 import { Problem, problem } from '../contract/problems.ts';
 import type { Layout } from '../contract/tensors.ts';
+import type { Party } from '../gpu/freight.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { KeyedLock } from '../store/keyed-lock.ts';
@@ -27,6 +28,8 @@ export interface PutOptions {
   readonly priority: number;
   readonly durability: Durability;
   readonly signal: AbortSignal;
+  /** Of a batch: takes the bytes to the adapter together with those of others. */
+  readonly party?: Party | undefined;
 }
 
 export type PutAnswer = TensorEntry & { created: boolean; deduplicated: boolean };
@@ -58,7 +61,7 @@ export function createPut(parts: PutParts): Put {
     overflowed: boolean;
   }
 
-  async function open(places: Places, { totalBytes }: Layout, durability: Durability): Promise<Sink[]> {
+  async function open(places: Places, { totalBytes }: Layout, { durability, party }: PutOptions): Promise<Sink[]> {
     const lease = room.find(totalBytes);
     places.lease = lease;
     if (!lease && durability === 'none')
@@ -67,10 +70,14 @@ export function createPut(parts: PutParts): Put {
       places.writer = await store.begin(pieces.descriptor !== undefined && totalBytes > PRIVATE_BYTES_MAX);
     const { writer } = places;
     const toDisk: Sink[] = writer ? [(p, n, at) => writer.write(p.bytes, n, at)] : [];
-    if (!lease) return toDisk;
+    if (!lease) {
+      party?.leave(); // nobody waits for the disk's sake
+      return toDisk;
+    }
     const toAdapter: Sink = async (p, n, at) => {
       if (places.overflowed) return;
-      await room.write(lease, p, n, at).catch((error: unknown) => {
+      await room.write(lease, p, n, at, party).catch((error: unknown) => {
+        party?.leave();
         if (!writer || !isFull(error)) throw error;
         places.overflowed = true;
       });
@@ -98,7 +105,7 @@ export function createPut(parts: PutParts): Put {
     try {
       const poured = await pour(o.body, {
         ...{ pieces, digests, bytesMax: parts.bodyBytesMax, signal: o.signal, digest: o.digest },
-        sinks: (layout) => open(places, layout, o.durability),
+        sinks: (layout) => open(places, layout, o),
       });
       if (places.overflowed) {
         places.lease?.release();

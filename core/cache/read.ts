@@ -1,6 +1,7 @@
 // An entry on its way out: from its adapter, else from the disk, and what comes from the disk back to an adapter on the way
 // (promotion), where there is room that others leave. Readers of an entry that is replaced finish on it.
 import { Problem, problem } from '../contract/problems.ts';
+import type { Party } from '../gpu/freight.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Piece, Pieces } from '../gpu/pieces.ts';
 import type { Pool } from '../gpu/pool.ts';
@@ -13,7 +14,7 @@ import type { Holdings } from './holdings.ts';
 import type { Room } from './room.ts';
 
 /** The bytes, once; whoever asks reads to the end or calls `return()`. */
-export type Read = (entry: Entry, signal: AbortSignal) => AsyncGenerator<Drained, void, void>;
+export type Read = (entry: Entry, signal: AbortSignal, party?: Party) => AsyncGenerator<Drained, void, void>;
 
 export interface ReadParts {
   readonly pieces: Pieces;
@@ -66,7 +67,7 @@ export function createRead(parts: ReadParts): Read {
     };
   }
 
-  return async function* read(entry, signal) {
+  return async function* read(entry, signal, party) {
     const release = holdings.hold(entry);
     const promotion = isHot(entry) ? undefined : promote(entry);
     let whole = false;
@@ -75,6 +76,7 @@ export function createRead(parts: ReadParts): Read {
         pieces,
         bytes: entry.record.bytes,
         lease: entry.lease,
+        party,
         stored:
           entry.onDisk || entry.flushing
             ? { open: () => openStored(entry), digests, digest: entry.record.digest }

@@ -2,6 +2,7 @@
 // only for bytes that have really come.
 import { problem } from '../contract/problems.ts';
 import { pageBytesFor } from '../gpu/arena.ts';
+import type { Party } from '../gpu/freight.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Piece } from '../gpu/pieces.ts';
 import type { Pool } from '../gpu/pool.ts';
@@ -11,7 +12,7 @@ export interface Room {
   /** A lease that can come to hold `bytes`, on the best adapter that can give it; nobody has left for it yet. */
   find(bytes: number): GpuLease | undefined;
   /** A piece into the lease, which grows for it. */
-  write(lease: GpuLease, piece: Piece, length: number, offset: number): Promise<void>;
+  write(lease: GpuLease, piece: Piece, length: number, offset: number, party?: Party): Promise<void>;
 }
 
 export function createRoom(pool: Pick<Pool, 'lease' | 'places'>, holdings: Holdings): Room {
@@ -25,12 +26,12 @@ export function createRoom(pool: Pick<Pool, 'lease' | 'places'>, holdings: Holdi
       }
       return undefined;
     },
-    async write(lease, piece, length, offset) {
+    async write(lease, piece, length, offset, party) {
       if (lease.lost)
         throw problem('adapter_lost', `${lease.adapter} was lost while the tensors came in. Send them again.`);
       if (!holdings.makeRoom(lease, offset + length))
         throw problem('capacity_exhausted', 'The adapter filled up while the tensors came in. Send them again.');
-      await lease.write(offset, piece, length);
+      await (party ? party.write(lease, offset, piece, length) : lease.write(offset, piece, length));
     },
   };
 }

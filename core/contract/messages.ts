@@ -12,8 +12,9 @@ export const claimSchema = z.string().regex(/^[0-9a-f]{32}$/, 'is no claim');
 const DURABILITIES = ['through', 'back', 'none'] as const;
 const KEY_CHARS_MAX = 512;
 const LIST_MAX = 1000;
-const TTL_SECONDS_MAX = 10 * 365 * 86_400;
+export const TTL_SECONDS_MAX = 10 * 365 * 86_400;
 
+export const durabilitySchema = z.enum(DURABILITIES);
 export type Durability = (typeof DURABILITIES)[number];
 
 /** 1 to 512 of A–Z a–z 0–9 . _ - : /, in segments that are neither empty nor only dots. */
@@ -28,7 +29,7 @@ export const putQuerySchema = z.strictObject({
   codec: z.string().default('lossless'),
   ttl: integer(1, TTL_SECONDS_MAX).optional(),
   priority: integer(0, 100).default(50),
-  durability: z.enum(DURABILITIES).default('through'),
+  durability: durabilitySchema.default('through'),
   /** Of the owner who computed it. */
   claim: claimSchema.optional(),
 });
@@ -110,7 +111,12 @@ export function parseQuery<S extends z.ZodType>(schema: S, query: URLSearchParam
 export function parseBody<S extends z.ZodType>(schema: S, body: Uint8Array): z.infer<S> {
   const json = parseJson(new TextDecoder().decode(body));
   if (json === undefined) throw problem('body_malformed', 'The body is not JSON.');
-  const parsed = schema.safeParse(json);
+  return parseShape(schema, json);
+}
+
+/** What a body says, against its schema. */
+export function parseShape<S extends z.ZodType>(schema: S, said: unknown): z.infer<S> {
+  const parsed = schema.safeParse(said);
   if (parsed.success) return parsed.data;
   const { first, faults } = faultsOf(parsed.error);
   throw problem('body_malformed', `The body is malformed. ${first}.`, { faults });

@@ -30,6 +30,7 @@ const registry = {
   // one computation
   claim_lost: [409, 'The claim has ended'],
   computation_failed: [424, 'The computation that was waited for failed'],
+  batch_full: [413, 'The answer would be too large'],
   claims_exhausted: [503, 'Too many keys are computed or waited for'],
   // KV of token sequences
   kv_malformed: [422, 'The KV tensors are not what is asked for'],

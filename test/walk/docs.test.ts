@@ -26,7 +26,10 @@ const signing = samples.get('Signing') ?? '';
 test('docs/http.md has one sample a section, and Signing the first', () => {
   assert.equal(samples.size, text.split('```python').length - 1);
   assert.ok(signing.includes(BASE));
-  assert.deepEqual([...samples.keys()], ['Signing', 'One computation', 'KV of token sequences', 'Cache and adapters']);
+  assert.deepEqual(
+    [...samples.keys()],
+    ['Signing', 'Batches', 'One computation', 'KV of token sequences', 'Cache and adapters'],
+  );
 });
 
 describe('a sample of docs/http.md', { skip }, () => {
@@ -49,6 +52,11 @@ describe('a sample of docs/http.md', { skip }, () => {
 
   test('signs, and lists', async (t) => {
     assert.equal(await run(t, 'Signing'), '{"entries":[],"cursor":null}\n');
+  });
+
+  test('puts a batch and gets it back', async (t) => {
+    const [, ...lines] = (await run(t, 'Batches')).split('\n');
+    assert.deepEqual(lines, ['256 stored', 'tour/nothing 404 tensor_unknown', 'and all of them back', '']);
   });
 
   test('computes once for eight threads', async (t) => {

@@ -1,4 +1,4 @@
-// A small JSON body, whole, and the one that was signed.
+// A body that is taken whole into memory: of the kind that is asked for, not too long, and the one that was signed.
 import { createHash } from 'node:crypto';
 import { problem } from './contract/problems.ts';
 
@@ -9,18 +9,22 @@ const BYTES_MAX = 64 << 10;
 const ALL_BYTES_MAX = 64 << 20;
 let allBytes = 0;
 
-export interface JsonBody {
+export interface WholeBody {
   readonly type: string | undefined;
+  /** What `type` must be. */
+  readonly wanted: string;
   readonly chunks: AsyncIterable<Uint8Array>;
   /** The sha-256 that the caller signed; undefined where the body was compared with it already. */
   readonly digest: Uint8Array | undefined;
   readonly bytesMax?: number | undefined;
 }
 
-export async function readJsonBody({ type, chunks, digest, bytesMax = BYTES_MAX }: JsonBody): Promise<Uint8Array> {
-  if (type?.split(';')[0]?.trim().toLowerCase() !== 'application/json')
-    throw problem('media_type_unsupported', `The body is application/json, not ${type?.slice(0, 100) ?? 'untyped'}.`);
+export async function readWholeBody(body: WholeBody): Promise<Uint8Array> {
+  const { type, wanted, chunks, digest, bytesMax = BYTES_MAX } = body;
+  if (type?.split(';')[0]?.trim().toLowerCase() !== wanted)
+    throw problem('media_type_unsupported', `The body is ${wanted}, not ${type?.slice(0, 100) ?? 'untyped'}.`);
   const parts: Uint8Array[] = [];
+  const hash = createHash('sha256');
   let length = 0;
   try {
     for await (const chunk of chunks) {
@@ -29,16 +33,16 @@ export async function readJsonBody({ type, chunks, digest, bytesMax = BYTES_MAX 
       if (length > bytesMax) throw problem('body_too_large', `The body has more than ${bytesMax} bytes.`, { bytesMax });
       if (allBytes > ALL_BYTES_MAX)
         throw problem('pieces_exhausted', 'Too many bodies are on their way. Send it again.');
+      if (digest) hash.update(chunk);
       parts.push(Uint8Array.from(chunk)); // whoever reads the socket takes a chunk's memory back
     }
   } finally {
     allBytes -= length;
   }
-  const body = Buffer.concat(parts);
-  if (digest && !createHash('sha256').update(body).digest().equals(digest))
+  if (digest && !hash.digest().equals(digest))
     throw problem(
       'digest_mismatch',
       'The body is not the one that was signed: its sha-256 differs from content-digest.',
     );
-  return body;
+  return Buffer.concat(parts);
 }
