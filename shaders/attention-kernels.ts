@@ -4,6 +4,7 @@
 // has for each page the word at which it begins and the position of its first token. The constants say how records are
 // read (record.wgsl). What a page table holds is not checked: `extent` is the number of words of `pages` that all pages of
 // the table lie in, and whoever writes the table keeps to it.
+import { SCORES_TILE, VALUES_TILE } from './attention-tiles.ts';
 import { define, parts } from './kernel.ts';
 import { RECORD_NUMBERS } from './record-text.ts';
 import { RECORDS } from './records.ts';
@@ -19,6 +20,8 @@ type Dim = Numbers<'DIM'>;
 /** What records of keys and of values are, by their numbers in records.ts. */
 const FORMS = { DIM: 128, K_CODEC: RECORDS.f16.number, V_CODEC: RECORDS.f16.number };
 const READING = ['attention-pages.wgsl', RECORD_NUMBERS, 'record.wgsl'];
+const SCORE_TILES = [...READING, 'attention-tile.wgsl', 'attention-scores-tile.wgsl', SCORES_TILE];
+const VALUE_TILES = [...READING, 'attention-tile.wgsl', 'attention-values-tile.wgsl', VALUES_TILE];
 /** What says which pages of the table are read, and which of their tokens a query sees; `chunk` is a number of pages. */
 const SIGHT = {
   // the head dimension in eights: a bound that a compiler does not know, so that it unrolls no long loops
@@ -36,6 +39,8 @@ const TILE_QUADS = 16;
 const FEW_ROWS = 16;
 
 const quadsOf = (p: Numbers<'kv_heads' | 'rows'>): number => p.kv_heads * parts(p.rows, 4);
+const tilesOf = (p: Numbers<'kv_heads' | 'rows'>, QUADS: number): number => p.kv_heads * parts(parts(p.rows, 4), QUADS);
+const areMany = (p: Numbers<'rows'>): boolean => p.rows > FEW_ROWS;
 const chunksOf = (p: Numbers<'pages' | 'chunk'>): number => parts(p.pages, p.chunk);
 /** Of each chunk: a weight for each token, their sum, and the log-sum-exp of their scores. */
 const weightsOf = (p: Numbers<'pages' | 'chunk'>): number => p.pages * PAGE_TOKENS + chunksOf(p) * 2;
@@ -51,6 +56,25 @@ const bytes = {
   partials: (p: Numbers<'kv_heads' | 'rows' | 'pages' | 'chunk'>, _: number, { DIM }: Dim) =>
     chunksOf(p) * partialBytes(p.kv_heads * p.rows, DIM),
 };
+
+type Sight = Numbers<keyof typeof SIGHT>;
+type Tuning<C extends string> = Numbers<C | 'WORKGROUP' | 'QUADS'>;
+
+/** A tile as large as is well compiled, for subgroups of so many lanes; a workgroup is one of them. */
+const tile = (name: string, tuning: Tuning<never>) => ({
+  ...{ name, requires: ['subgroups'] as const, lanes: tuning.WORKGROUP },
+  fits: areMany,
+  worksWith: (fixed: Numbers<string>) => Object.entries(tuning).every(([each, number]) => fixed[each] === number),
+});
+const scoresTile = (name: string, tuning: Tuning<'TOKENS'>) => ({
+  ...{ ...tile(name, tuning), tuning, files: SCORE_TILES },
+  workgroups: (p: Sight) =>
+    [(p.pages * PAGE_TOKENS) / (tuning.WORKGROUP * tuning.TOKENS), tilesOf(p, tuning.QUADS)] as const,
+});
+const valuesTile = (name: string, tuning: Tuning<'AT_ONCE'>) => ({
+  ...{ ...tile(name, tuning), tuning, files: VALUE_TILES },
+  workgroups: (p: Sight) => [chunksOf(p), tilesOf(p, tuning.QUADS)] as const,
+});
 
 export const ATTENTION_KERNELS = {
   attentionQueries: define({
@@ -84,6 +108,8 @@ export const ATTENTION_KERNELS = {
     constants: FORMS,
     elements: ['f32'],
     variants: [
+      scoresTile('tile-4', { WORKGROUP: 4, TOKENS: 8, QUADS: 4 }),
+      scoresTile('tile-8', { WORKGROUP: 8, TOKENS: 2, QUADS: 4 }),
       {
         name: 'lane',
         files: [...READING, 'attention-scores.wgsl'],
@@ -126,6 +152,8 @@ export const ATTENTION_KERNELS = {
     constants: FORMS,
     elements: ['f32'],
     variants: [
+      valuesTile('tile-4', { WORKGROUP: 4, AT_ONCE: 1, QUADS: 8 }),
+      valuesTile('tile-8', { WORKGROUP: 8, AT_ONCE: 2, QUADS: 2 }),
       {
         name: 'lane',
         files: [...READING, 'attention-values.wgsl'],
@@ -151,9 +179,9 @@ export const ATTENTION_KERNELS = {
         name: 'tiled',
         files: [...READING, 'attention-chunks-tiled.wgsl'],
         tuning: { WORKGROUP: 256 },
-        fits: (p) => p.rows > FEW_ROWS,
+        fits: areMany,
         worksWith: ({ WORKGROUP }) => WORKGROUP === 256,
-        workgroups: (p) => [chunksOf(p), p.kv_heads * parts(parts(p.rows, 4), TILE_QUADS)],
+        workgroups: (p) => [chunksOf(p), tilesOf(p, TILE_QUADS)],
       },
       {
         name: 'quad',

@@ -32,10 +32,14 @@ fn seen(token: u32, query: vec4u) -> vec4<bool> {
   return vec4<bool>(inside) & before & near;
 }
 
-// Which tokens of a page there are: from x, below y. What lies in the places of others is not to be touched.
+// Which tokens of a page lie at positions from bounds.x, below bounds.y: from x, below y.
+fn tokens_within(bounds: vec2u, position: u32) -> vec2u {
+  return min(max(bounds, vec2u(position)) - position, vec2u(PAGE_TOKENS));
+}
+
+// Which tokens of a page there are. What lies in the places of others is not to be touched.
 fn tokens_of(position: u32) -> vec2u {
-  let around = max(vec2u(parameters.begin, parameters.end), vec2u(position)) - position;
-  return min(around, vec2u(PAGE_TOKENS));
+  return tokens_within(vec2u(parameters.begin, parameters.end), position);
 }
 
 fn keys_at(page: u32, kv: u32) -> u32 {

@@ -38,6 +38,8 @@ export interface Variant<P extends string = string, C extends string = never> {
   /** In shaders/, joined in this order, with what is written among them. */
   readonly files: readonly (string | Written)[];
   readonly requires?: readonly Capability[];
+  /** Of subgroups, if it is made for just so many. */
+  readonly lanes?: number;
   /** Those of the kernel's that it is made for; all, if it does not say. */
   readonly elements?: readonly Element[];
   /** Not chosen where the adapter has one of these, unless it is asked for by name or nothing else fits. */

@@ -165,6 +165,8 @@ function faultOf(
   if (WORKGROUP > invocationsMax) return `with WORKGROUP=${WORKGROUP} exceeds the adapter's ${invocationsMax}`;
   if (variant.requires?.includes('subgroups') && WORKGROUP % subgroupLanesMax !== 0)
     return `wants WORKGROUP to be a multiple of the adapter's subgroups, ${subgroupLanesMax}, not ${WORKGROUP}`;
+  if (variant.lanes !== undefined && variant.lanes !== subgroupLanesMax)
+    return `is made for subgroups of ${variant.lanes} lanes, and the adapter's have ${subgroupLanesMax}`;
   if (variant.worksWith && !variant.worksWith(fixed)) return `does not work with ${JSON.stringify(fixed)}`;
   if (parameters && variant.fits && !variant.fits(parameters)) return `is not made for ${JSON.stringify(parameters)}`;
   return undefined;

@@ -37,6 +37,12 @@ const SHAPES: readonly Trial[] = [
   { ...MIX, kvHeads: 2, group: 2, tokens: 333, queries: 7, more: { window: 70, biased: true } },
   { ...MIX, kvHeads: 2, group: 2, tokens: 333, queries: 2, more: { begin: 100, end: 300 } },
   { ...MIX, kvHeads: 1, group: 2, tokens: 500, queries: 200 },
+  // tiles of rows that are not full, that reach from one head into the next, that see a part of the tokens or none of them
+  ...[5, 16, 17, 64, 100].map((queries) => ({ ...MIX, kvHeads: 2, group: 4, tokens: 190, queries })),
+  { ...MIX, kvHeads: 3, group: 3, tokens: 300, queries: 17, more: { causal: false, biased: true } },
+  { ...MIX, kvHeads: 1, group: 1, tokens: 500, queries: 100, more: { window: 33 } },
+  { ...MIX, kvHeads: 2, group: 1, tokens: 300, queries: 65, more: { window: 70, begin: 102, end: 297 } },
+  { ...MIX, kvHeads: 1, group: 2, tokens: 65, queries: 40, more: { position: 0, begin: 21 } },
   // in spans, so that their results are merged on the adapter
   { ...MIX, kvHeads: 2, group: 4, tokens: 1000, queries: 2, more: { biased: true }, productsMax: 2 ** 20 },
 ];
@@ -48,7 +54,10 @@ const MIXES: readonly Trial[] = (
     [256, 'tcq4', 'f16'],
     [64, 'tcq3e', 'tcq2'],
   ] as const
-).map(([dim, keys, values]) => ({ dim, keys, values, kvHeads: 2, group: 3, tokens: 150, queries: 3 }));
+).flatMap(([dim, keys, values]) =>
+  // rows that are few, and enough of them for tiles
+  [3, 7].map((queries) => ({ dim, keys, values, kvHeads: 2, group: 3, tokens: 150, queries })),
+);
 
 /** What a trial attends to, without its pages. */
 function attentionOf({ kvHeads, group, dim, keys, values, tokens, queries, more }: Trial): Omit<Attention, 'pages'> {

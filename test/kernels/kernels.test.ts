@@ -90,6 +90,7 @@ describe('choose()', () => {
   const software: DeviceLimits = { ...gpu, has: new Set(['subgroups', 'shader-f16', 'software']) };
   const bare: DeviceLimits = { ...gpu, has: new Set(), subgroupLanesMax: 0 };
   const matmul = { kernel: 'matmul', element: 'f16' } as const;
+  const ATTENDING = ['attentionScores', 'attentionValues'] as const;
   const square = { rows: 64, inner: 64, columns: 64 };
 
   test('takes subgroups on a GPU, barriers without them, neither on a software adapter', () => {
@@ -103,6 +104,15 @@ describe('choose()', () => {
     assert.equal(choose({ kernel: 'matmul' }, gpu, square).variant.name, 'tiled');
     assert.equal(choose(matmul, software, square).variant.name, 'lane-wide');
     assert.equal(choose(matmul, software, { ...square, inner: 3 }).variant.name, 'lane');
+  });
+
+  test('takes tiles for the lanes that subgroups have, and for many rows', () => {
+    const variantFor = (rows: number, limits: DeviceLimits) =>
+      ATTENDING.map((kernel) => choose({ kernel }, limits, { rows }).variant.name);
+    for (const lanes of [4, 8])
+      assert.deepEqual(variantFor(17, { ...software, subgroupLanesMax: lanes }), [`tile-${lanes}`, `tile-${lanes}`]);
+    for (const limits of [bare, software]) assert.deepEqual(variantFor(17, limits), ['lane', 'lane']);
+    assert.deepEqual(variantFor(16, { ...software, subgroupLanesMax: 4 }), ['lane', 'lane']);
   });
 
   test('keys a pipeline by name, variant, element and constants, whatever the shape', () => {
@@ -128,6 +138,11 @@ describe('choose()', () => {
       kernel: 'hadamard',
       variant: 'subgroup',
       tuning: { WORKGROUP: 48 },
+    });
+    const four: DeviceLimits = { ...software, subgroupLanesMax: 4 };
+    says(/made for subgroups of 8 lanes, and the adapter's have 4/, four, {
+      kernel: 'attentionScores',
+      variant: 'tile-8',
     });
     says(/lane does not work with .*"DIM":80/, bare, { kernel: 'hadamard', constants: { BLOCK: 32, DIM: 80 } });
     says(/WORKGROUP=4096 exceeds the adapter's 1024/, gpu, { kernel: 'fill', tuning: { WORKGROUP: 4096 } });
