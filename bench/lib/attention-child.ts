@@ -43,7 +43,7 @@ import { median } from './statistics.ts';
 const [KV_HEADS, HEADS, DIM] = [8, 32, 128];
 const CODECS = ['f32', 'f16', 'q8r', 'tq4', 'tcq4', 'tcq2'] as const;
 const CODECS_QUICK = ['f16', 'tq4', 'tcq4'] as const;
-const PREFILL_CODECS = ['f16', 'tq4'] as const;
+const PREFILL_CODECS = ['f16', 'tq4', 'tcq4'] as const;
 const ARENA_BYTES = 128 << 20;
 const COPY_BYTES = 32 << 20;
 const VECTORS = 256;
