@@ -1,11 +1,9 @@
 // A payload on its way to the disk. From aligned memory it is written past the page cache (O_DIRECT): no copy by the
 // processor, and nothing left to write back when the sync comes, which then takes a fraction of the time. Where the file
 // system will not have that, and for small payloads, it is an ordinary write.
-import { constants } from 'node:fs';
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { type Disk, writeAll } from './disk.ts';
 
 const ALIGNMENT = 4096;
-const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 
 export interface PayloadFile {
   /**
@@ -19,12 +17,12 @@ export interface PayloadFile {
   abandon(): Promise<void>;
 }
 
-export async function createPayloadFile(path: string, aligned: boolean): Promise<PayloadFile> {
-  let direct = aligned && constants.O_DIRECT !== undefined;
-  let file = await open(path, direct ? CREATE | constants.O_DIRECT : CREATE, 0o600).catch((error: unknown) => {
+export async function createPayloadFile(disk: Disk, path: string, aligned: boolean): Promise<PayloadFile> {
+  let direct = aligned;
+  let file = await disk.open(path, direct ? 'new direct' : 'new').catch((error: unknown) => {
     if (!direct || !isRefused(error)) throw error;
     direct = false;
-    return open(path, CREATE, 0o600);
+    return disk.open(path, 'new');
   });
   let padded = false;
   let reopening: Promise<void> | undefined;
@@ -33,7 +31,7 @@ export async function createPayloadFile(path: string, aligned: boolean): Promise
   function withoutDirect(): Promise<void> {
     reopening ??= (async () => {
       const refusing = file;
-      file = await open(path, constants.O_WRONLY);
+      file = await disk.open(path, 'write');
       direct = false; // not before: until then every write is refused, and waits here
       await refusing.close();
     })();
@@ -60,22 +58,15 @@ export async function createPayloadFile(path: string, aligned: boolean): Promise
     write,
     async finish(total) {
       if (padded) await file.truncate(total);
-      await file.datasync();
+      await file.sync();
       await file.close();
     },
     async abandon() {
       await file.close().catch(() => {});
-      await rm(path, { force: true }).catch(() => {});
+      await disk.remove(path).catch(() => {});
     },
   };
 }
 
 /** The file system has no direct writes, or wants another alignment. */
 const isRefused = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'EINVAL';
-
-async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let at = 0; at < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, at, bytes.length - at, position + at);
-    at += bytesWritten;
-  }
-}

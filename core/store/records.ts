@@ -1,5 +1,4 @@
-// What a record on disk says: which key holds which payload. One small JSON file each, named by the hash of its owner
-// and key. A file that does not read as a record is damaged, never guessed at.
+// What a record on disk says: which key holds which payload. What does not read as a record is damaged, never guessed at.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 
@@ -22,9 +21,20 @@ export const recordSchema = z.strictObject({
 export type StoredRecord = z.infer<typeof recordSchema>;
 
 /** A payload's name: tenants do not share payloads, or one could tell what another holds. */
-export const payloadName = (tenant: string, digest: string): string =>
-  `${digest}.${createHash('sha256').update(tenant).digest('hex').slice(0, 16)}`;
+export const payloadName = (tenant: string, digest: string): string => `${digest}.${tenantHash(tenant)}`;
 
-/** Tenants and keys hold no NUL, so that two owners never share a name. */
+export const tenantHash = (tenant: string): string => createHash('sha256').update(tenant).digest('hex').slice(0, 16);
+
+/** In format 1, the file of a record. Tenants and keys hold no NUL, so that two owners never share a name. */
 export const recordName = (tenant: string, key: string): string =>
   createHash('sha256').update(`${tenant}\0${key}`).digest('hex');
+
+/** What the other frames of a pack say. */
+export const deleteSchema = z.object({ tenant: z.string(), key: z.string() });
+/** `file`: it lies beside the packs. */
+export const payloadSchema = z.object({
+  tenant: z.string(),
+  digest: z.string().regex(/^[0-9a-f]{64}$/),
+  bytes: z.int().nonnegative(),
+  file: z.boolean(),
+});

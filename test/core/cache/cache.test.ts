@@ -46,6 +46,21 @@ async function evict(engine: Engine, key: string): Promise<void> {
   assert.equal(engine.peek(key)?.tier, 'cold');
   engine.leavePages(512);
 }
+/** Changes one bit of a payload, wherever it lies. */
+function flipOnDisk(path: string, payload: Uint8Array): void {
+  const names = readdirSync(join(path, 'entries'), { recursive: true, withFileTypes: true });
+  for (const entry of names.filter((entry) => entry.isFile())) {
+    const file = join(entry.parentPath, entry.name);
+    const bytes = readFileSync(file);
+    const at = bytes.indexOf(payload);
+    if (at < 0) continue;
+    const last = at + payload.length - 1;
+    bytes[last] = (bytes[last] ?? 0) ^ 1;
+    writeFileSync(file, bytes);
+    return;
+  }
+  assert.fail('it is nowhere on disk');
+}
 const openFiles = (): number => readdirSync('/dev/fd').length;
 const durabilities: readonly Durability[] = ['through', 'back', 'none'];
 
@@ -143,7 +158,7 @@ test('put() with none over something durable leaves nothing of it on disk', asyn
 
 test('a write that was answered from memory and fails on disk is told, and what it replaced stays gone', async (t) => {
   const engine = await startEngine(t);
-  const next = fileOf(2000);
+  const next = fileOf(200_000); // too large for a pack
   const shard = sha256(next).toString('hex').slice(0, 2);
   let old = fileOf(1000);
   while (sha256(old).toString('hex').startsWith(shard)) old = fileOf(1000);
@@ -337,7 +352,7 @@ for (const tier of ['hot', 'cold'] as const) {
     const reading = readAll(held(engine, 'k'));
     await until(() => engine.pieces.waiting > 0, 'somebody waits for a piece');
     await engine.cache.delete(TENANT, 'k');
-    await engine.store.close(); // the file is gone
+    await engine.store.settle(); // the file is gone
     for (const piece of pieces) piece.release();
     assertSameBytes(await reading, bytes, 'what was read');
     await engine.assertIdle();
@@ -348,6 +363,7 @@ test('a reader that leaves early gives everything back', async (t) => {
   const engine = await startEngine(t);
   const bytes = fileOf(6 * PIECE_BYTES);
   await engine.put('k', bytes);
+  await engine.store.settle();
   const before = openFiles();
   for (const tier of ['hot', 'cold'] as const) {
     if (tier === 'cold') await evict(engine, 'k');
@@ -444,7 +460,7 @@ test('delete() removes from adapter and disk, once', async (t) => {
     assert.equal(engine.peek('k'), undefined);
     await engine.assertIdle();
   }
-  await engine.store.close();
+  await engine.store.settle();
   assert.equal(engine.cache.stats().bytes.disk, 0);
   await engine.reopen();
   assert.deepEqual(engine.all(), []);
@@ -579,7 +595,7 @@ test('an adapter that dies under a reader of replaced bytes is what the reader i
     await engine.put('k', fileOf(8 * PIECE_BYTES));
     const reading = readAround(engine, 'k', async () => {
       await change();
-      await engine.store.close(); // the file is gone
+      await engine.store.settle(); // the file is gone
       await engine.killAdapter();
     });
     await assert.rejects(reading, { code: 'adapter_lost' });
@@ -655,6 +671,7 @@ test('put() that fails changes nothing', async (t) => {
     [{ body: { chunks: cut(), length: bytes.length } }, /connection ended/],
     [{ body: { chunks: aborted(), length: bytes.length }, signal: leaving.signal }, /the caller left/],
   ];
+  await engine.store.settle();
   const before = openFiles();
   for (const [options, wanted] of failures) {
     for (const key of ['k', 'new']) {
@@ -707,6 +724,7 @@ test('a payload that is shorter than its record is record_damaged, and promotes 
   const bytes = fileOf(6 * PIECE_BYTES);
   const { digest } = await engine.put('k', bytes);
   await evict(engine, 'k');
+  await engine.store.settle();
   const before = openFiles();
   truncateSync(
     join(engine.path, 'entries', digest.slice(0, 2), `${payloadName(TENANT, digest)}.safetensors`),
@@ -896,13 +914,9 @@ test('damaged bytes on disk are never a whole answer, and the same bytes put aga
   const engine = await startEngine(t);
   for (const size of [1000, 3 * PIECE_BYTES]) {
     const bytes = fileOf(size);
-    const { digest } = await engine.put('k', bytes);
+    await engine.put('k', bytes);
     await evict(engine, 'k');
-    const path = join(engine.path, 'entries', digest.slice(0, 2), `${payloadName(TENANT, digest)}.safetensors`);
-    const flipped = readFileSync(path);
-    const last = flipped.length - 1;
-    flipped[last] = (flipped[last] ?? 0) ^ 1;
-    writeFileSync(path, flipped);
+    flipOnDisk(engine.path, bytes);
     await assert.rejects(engine.get('k'), { code: 'record_damaged' });
     assert.equal(engine.peek('k')?.tier, 'cold', 'it was not promoted');
     assert.equal((await engine.put('same', bytes)).deduplicated, false);

@@ -178,7 +178,7 @@ interface Resources {
 
 async function resources({ engine }: World): Promise<Resources> {
   if (!hasProc) return { processes: 0, descriptors: [], MiB: Number.NaN };
-  await engine.store.close(); // payloads that nobody needs are removed
+  await engine.store.settle(); // payloads that nobody needs are removed
   collectGarbage();
   return {
     processes: adapterProcesses().length,

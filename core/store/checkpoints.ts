@@ -1,0 +1,65 @@
+// Makes the journal short again, in the background: a checkpoint whenever it has grown large beside the last one, or cannot be
+// relied on. A checkpoint that fails is tried again, not at once.
+import type { Catalog } from './catalog.ts';
+import type { CheckpointName, Journal } from './journal.ts';
+
+const JOURNAL_BYTES_MIN = 8 << 20;
+const ENTRY_BYTES = 500;
+const PAUSE_MS = 10_000;
+
+export interface Checkpoints {
+  /** Something was written: is it time? */
+  look(): void;
+  /** Resolves once there is one of everything up to now; false if the disk would not have it. */
+  make(): Promise<boolean>;
+  settle(): Promise<void>;
+}
+
+export interface CheckpointsOptions {
+  readonly catalog: Catalog;
+  readonly journal: Journal;
+  readonly isDue: boolean;
+  readonly settledSeq: () => number;
+  /** A start goes by it once this resolves. */
+  readonly name: (checkpoint: CheckpointName) => Promise<void>;
+  readonly log: (line: string) => void;
+}
+
+export function createCheckpoints({ catalog, journal, log, ...o }: CheckpointsOptions): Checkpoints {
+  let { isDue } = o;
+  let notBefore = 0;
+  let making: Promise<boolean> | undefined;
+
+  async function write(): Promise<boolean> {
+    try {
+      isDue = false;
+      const name = await journal.checkpoint(catalog, o.settledSeq());
+      if (!name) throw new Error('it was not written');
+      await o.name(name);
+      await journal.forgetBefore(name.number);
+      return true;
+    } catch (error) {
+      log(`no checkpoint, tried again soon: ${String(error)}`);
+      isDue = true;
+      notBefore = performance.now() + PAUSE_MS;
+      return false;
+    } finally {
+      making = undefined;
+    }
+  }
+
+  return {
+    look() {
+      const grown = journal.bytes > Math.max(JOURNAL_BYTES_MIN, (catalog.size * ENTRY_BYTES) / 2);
+      if (!making && (isDue || grown || journal.isBroken) && performance.now() >= notBefore) making = write();
+    },
+    async make() {
+      await making;
+      making = write();
+      return making;
+    },
+    async settle() {
+      await making;
+    },
+  };
+}

@@ -1,0 +1,227 @@
+// The journal: rows on their way behind the packs, never waited for by a writer's answer, and the checkpoints that make it
+// short again. Losing it costs a longer start, and names of what is damaged. What could not be written is a gap in the
+// serials, and what comes behind a gap is not believed until a checkpoint stands for it.
+//   journal/NNNNNN.journal      rows, file by file
+//   journal/NNNNNN.checkpoint   all rows of an index, and the journals from NNNNNN on go on from it
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import { type Catalog, putRow, type Row } from './catalog.ts';
+import { encodeChunk, readChunks } from './chunks.ts';
+import { type Disk, type DiskFile, writeAll } from './disk.ts';
+
+const CHUNK_ROWS = 500;
+
+/** What metadata.json says of the last checkpoint. */
+export interface CheckpointName {
+  readonly number: number;
+  /** The first row that is not in it. */
+  readonly serial: number;
+  /** All that have a sequence up to this are in it. */
+  readonly seq: number;
+}
+
+export interface Journal {
+  /** Written since the last checkpoint. */
+  readonly bytes: number;
+  readonly isBroken: boolean;
+  /** In order; resolves once they are with the system, or given up. */
+  append(rows: readonly Row[]): Promise<void>;
+  /** Synced, with all rows up to now; false if that cannot be said. */
+  sync(): Promise<boolean>;
+  /** Writes a checkpoint of the catalog while it changes, a little at a time; undefined if the disk would not have it. */
+  checkpoint(catalog: Catalog, seq: number): Promise<CheckpointName | undefined>;
+  /** Files that the checkpoint made superfluous. */
+  forgetBefore(number: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface JournalOptions {
+  readonly disk: Disk;
+  readonly folder: string;
+  /** The number of the next file. */
+  readonly number: number;
+  readonly serial: number;
+  readonly log: (line: string) => void;
+}
+
+const fileName = (number: number, kind: 'journal' | 'checkpoint'): string =>
+  `${String(number).padStart(6, '0')}.${kind}`;
+export const numberOf = (name: string): number => Number(/^(\d{6,})\.(?:journal|checkpoint|pack)$/.exec(name)?.[1]);
+
+export function createJournal({ disk, folder, log, ...start }: JournalOptions): Journal {
+  let { number, serial } = start;
+  let file: DiskFile | undefined;
+  let end = 0;
+  let isBroken = false;
+  let last: Promise<void> = Promise.resolve();
+
+  async function write(rows: readonly Row[]): Promise<void> {
+    const chunk = encodeChunk(serial, rows);
+    serial += rows.length;
+    if (isBroken) return;
+    try {
+      file ??= await disk.open(join(folder, fileName(number, 'journal')), 'new');
+      await writeAll(file, chunk, end);
+      end += chunk.length;
+    } catch (error) {
+      isBroken = true;
+      log(`the journal cannot be written, the next checkpoint stands for it: ${String(error)}`);
+    }
+  }
+
+  /** One after another. */
+  function inOrder<T>(work: () => Promise<T>): Promise<T> {
+    const done = last.then(work);
+    last = done.then(
+      () => {},
+      () => {},
+    );
+    return done;
+  }
+
+  /** From here on rows go to the next file. */
+  const turnOver = () =>
+    inOrder(async () => {
+      const full = file;
+      number++;
+      file = undefined;
+      end = 0;
+      isBroken = false;
+      await full?.close().catch(() => {});
+      return { number, serial };
+    });
+
+  async function writeRows(to: DiskFile, rows: Iterable<Row>): Promise<void> {
+    let at = 0;
+    let chunk: Row[] = [];
+    let written = 0;
+    const flush = async () => {
+      const bytes = encodeChunk(written, chunk);
+      written += chunk.length;
+      chunk = [];
+      await writeAll(to, bytes, at);
+      at += bytes.length;
+      await turn(); // requests come first
+    };
+    for (const row of rows) if (chunk.push(row) === CHUNK_ROWS) await flush();
+    await flush();
+  }
+
+  return {
+    get bytes() {
+      return end;
+    },
+    get isBroken() {
+      return isBroken;
+    },
+    append: (rows) => inOrder(() => write(rows)),
+    sync: () =>
+      inOrder(async () => {
+        if (isBroken) return false;
+        await file?.sync();
+        return !isBroken;
+      }).catch(() => false),
+    async checkpoint(catalog, seq) {
+      const packs: Row[] = [];
+      for (const { number, end, deletions, firstSeq } of catalog.packs.values())
+        packs.push(['pack', number, end, deletions, firstSeq]);
+      const name = { seq, ...(await turnOver()) };
+      const path = join(folder, fileName(name.number, 'checkpoint'));
+      try {
+        await disk.remove(path);
+        const to = await disk.open(path, 'new');
+        try {
+          await writeRows(to, rowsOf(catalog, packs));
+          disk.reached('checkpoint written');
+          await to.sync();
+        } finally {
+          await to.close();
+        }
+        await disk.syncFolder(folder);
+        return name;
+      } catch (error) {
+        log(`the checkpoint cannot be written: ${String(error)}`);
+        await disk.remove(path).catch(() => {});
+        return undefined;
+      }
+    },
+    async forgetBefore(first) {
+      for (const name of await disk.list(folder)) if (numberOf(name) < first) await disk.remove(join(folder, name));
+    },
+    close: () => inOrder(async () => void (await file?.close())),
+  };
+}
+
+/** What lies in packs comes last: it says how far all rows before it may be believed. */
+function* rowsOf(catalog: Catalog, packs: readonly Row[]): Generator<Row, void, void> {
+  for (const held of catalog.held()) yield putRow(held);
+  yield* packs;
+  yield END;
+}
+/** A checkpoint without it is not whole. */
+const END: Row = ['pack gone', 0];
+
+export interface Replayed {
+  /** All rows with a sequence up to this are known. */
+  readonly seq: number;
+  readonly serial: number;
+  /** The number for the next file. */
+  readonly next: number;
+  /** Whether everything that was written could be read. */
+  readonly whole: boolean;
+}
+
+/** Brings the catalog to where checkpoint and journals lead; undefined if the checkpoint that is named cannot be read. */
+export async function replay(
+  disk: Disk,
+  folder: string,
+  from: CheckpointName | undefined,
+  apply: (row: Row) => void,
+  settled: () => void,
+): Promise<Replayed | undefined> {
+  let { serial, seq } = from ?? { serial: 0, seq: 0 };
+  if (from) {
+    let last: Row | undefined;
+    let isSettled = false;
+    let counted = 0;
+    const isWhole = await readFile(disk, join(folder, fileName(from.number, 'checkpoint')), (chunk) => {
+      if (chunk.serial !== counted) return false;
+      counted += chunk.rows.length;
+      for (const row of chunk.rows) {
+        if (row[0] !== 'put' && !isSettled) {
+          settled();
+          isSettled = true;
+        }
+        apply(row);
+        last = row;
+      }
+      return true;
+    });
+    if (!isWhole || last?.[0] !== END[0]) return undefined;
+  }
+  const numbers = (await disk.list(folder)).filter((name) => name.endsWith('.journal')).map(numberOf);
+  const wanted = numbers.filter((number) => number >= (from?.number ?? 0)).sort((a, b) => a - b);
+  let whole = true;
+  for (const number of wanted)
+    whole &&= await readFile(disk, join(folder, fileName(number, 'journal')), (chunk) => {
+      if (chunk.serial !== serial) return false;
+      serial += chunk.rows.length;
+      for (const row of chunk.rows) {
+        if (row[0] !== 'pack' && row[0] !== 'pack gone') seq = Math.max(seq, row[1]);
+        apply(row);
+      }
+      return true;
+    });
+  return { seq, serial, next: Math.max(0, from?.number ?? 0, ...numbers) + 1, whole };
+}
+
+async function readFile(disk: Disk, path: string, take: Parameters<typeof readChunks>[2]): Promise<boolean> {
+  const size = disk.sizeOf(path);
+  if (size < 0) return false;
+  try {
+    const file = await disk.open(path, 'read');
+    return await readChunks(file, size, take).finally(() => file.close());
+  } catch {
+    return false; // the packs know it too
+  }
+}

@@ -1,0 +1,161 @@
+// Opens the parts of a store in their order: the format, what is there, and what writes and tidies from then on.
+import { randomBytes } from 'node:crypto';
+import { dirname, join } from 'node:path';
+import { atOf, type Catalog, createCatalog, type Payload } from './catalog.ts';
+import { type Checkpoints, createCheckpoints } from './checkpoints.ts';
+import { type Disk, readAll } from './disk.ts';
+import type { FrameToWrite } from './frames.ts';
+import { markOf, readHeader } from './frames.ts';
+import { createJournal, type Journal } from './journal.ts';
+import { createKeyedLock, type KeyedLock } from './keyed-lock.ts';
+import { type Metadata, readMetadata, writeMetadata } from './metadata.ts';
+import { hasFormat1, migrate, removeOldIndex } from './migration.ts';
+import { createPacks, type Packs } from './packs.ts';
+import { openPayloadFiles, type PayloadFiles } from './payload-files.ts';
+import { payloadName, type StoredRecord } from './records.ts';
+import { type LostRecord, type Recovered, recover, removeUnneeded } from './start.ts';
+
+export interface Parts {
+  readonly mark: string;
+  readonly catalog: Catalog;
+  readonly files: PayloadFiles;
+  readonly packs: Packs;
+  readonly journal: Journal;
+  readonly checkpoints: Checkpoints;
+  /** By payload: what is done with its file happens in order. */
+  readonly locks: KeyedLock;
+  readonly found: readonly StoredRecord[];
+  readonly lost: readonly LostRecord[];
+  settle(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function openParts(folder: string, log: (line: string) => void, disk: Disk): Promise<Parts> {
+  const packsFolder = join(folder, 'entries', 'packs');
+  const journalFolder = join(folder, 'journal');
+  const metadataPath = join(folder, 'metadata.json');
+  await disk.makeFolder(folder);
+  const { metadata, isNew, lost: lostBefore } = await formatOf(folder, log, disk);
+  for (const path of [packsFolder, journalFolder]) await disk.makeFolder(path);
+  const files = await openPayloadFiles(disk, folder);
+  for (const path of [packsFolder, join(folder, 'entries'), journalFolder, folder, dirname(folder)])
+    await disk.syncFolder(path);
+  if (isNew) await writeMetadata(disk, metadataPath, metadata);
+  const { mark } = metadata;
+  for (const name of await disk.list(join(folder, 'incoming'))) await disk.remove(join(folder, 'incoming', name));
+
+  let isServing = false;
+  const dropping = new Set<Promise<void>>();
+  const locks = createKeyedLock();
+  /** Freeing a large file takes the disk a while, and nobody waits for it. */
+  function dropLater({ tenant, digest, inline }: Payload): void {
+    if (inline || !isServing) return;
+    const dropped: Promise<void> = locks
+      .run(payloadName(tenant, digest), async () => {
+        const now = catalog.payload(tenant, digest);
+        if (!now || now.inline) await files.remove(tenant, digest);
+      })
+      .catch((error: unknown) => log(`a payload without a record stays until the next start: ${String(error)}`))
+      .finally(() => dropping.delete(dropped));
+    dropping.add(dropped);
+  }
+
+  const recovered = await recover(
+    { disk, packsFolder, journalFolder, mark, checkpoint: metadata.checkpoint, files, log },
+    () => createCatalog(dropLater),
+  );
+  const { catalog, journal: next } = recovered;
+  const lost = [...lostBefore, ...recovered.lost];
+  for (const { name, reason } of lost) log(`lost: ${name} (${reason})`);
+  if (recovered.isUncertain) log('payloads without a record stay: something may be missing that is not known by name');
+  else await removeUnneeded(catalog, files, disk.remove);
+
+  const journal = createJournal({ disk, folder: journalFolder, log, ...next });
+  const { seq, pack: number, last } = recovered;
+  const packs = createPacks({ disk, folder: packsFolder, mark, seq, number, last, journal, log });
+  const checkpoints = createCheckpoints({
+    ...{ catalog, journal, log, isDue: recovered.isBehind },
+    settledSeq: () => packs.settledSeq,
+    name: (checkpoint) => writeMetadata(disk, metadataPath, { mark, checkpoint }),
+  });
+  isServing = true;
+  await writeAgain(recovered, packs, log);
+  checkpoints.look();
+
+  const settle = async () => {
+    await packs.idle();
+    await Promise.all(dropping);
+    await checkpoints.settle();
+  };
+  return {
+    ...{ mark, catalog, files, packs, journal, checkpoints, locks, lost },
+    found: Array.from(catalog.held(), ({ record }) => record),
+    settle,
+    async close() {
+      await settle();
+      await packs.close();
+      await journal.close();
+    },
+  };
+}
+
+interface Format {
+  readonly metadata: Metadata;
+  /** metadata.json has to be written. */
+  readonly isNew: boolean;
+  readonly lost: readonly LostRecord[];
+}
+
+/** What the folder holds; a format before this one is brought to it. */
+async function formatOf(folder: string, log: (line: string) => void, disk: Disk): Promise<Format> {
+  const path = join(folder, 'metadata.json');
+  const found = await readMetadata(disk, path);
+  if (typeof found === 'object' && found.metadata) {
+    await removeOldIndex(disk, folder);
+    return { metadata: found.metadata, isNew: false, lost: [] };
+  }
+  const mark = typeof found === 'object' ? undefined : await markInPacks(disk, join(folder, 'entries', 'packs'));
+  if (mark) {
+    log(`${path} ${found === 'none' ? 'is gone' : 'cannot be read'}: the index is read from the packs`);
+    return { metadata: { mark, checkpoint: undefined }, isNew: true, lost: [] };
+  }
+  if (typeof found === 'object' || (await hasFormat1(disk, folder)))
+    return { ...(await migrate(disk, folder, log)), isNew: false };
+  if (found === 'damaged') throw new Error(`${path} says format nothing readable, and no pack or record tells more.`);
+  return { metadata: { mark: randomBytes(8).toString('hex'), checkpoint: undefined }, isNew: true, lost: [] };
+}
+
+/** The mark that the first frame of a pack bears. */
+async function markInPacks(disk: Disk, folder: string): Promise<string | undefined> {
+  for (const name of (await disk.list(folder)).sort()) {
+    const file = await disk.open(join(folder, name), 'read');
+    const head = Buffer.alloc(4096);
+    await readAll(file, head, 0).finally(() => file.close());
+    if (readHeader(head, 0, '')) return markOf(head, 0);
+  }
+  return undefined;
+}
+
+/** Records that are whole but for their frames: the next start must find them too. */
+async function writeAgain(
+  { unwritten, catalog }: Recovered & { catalog: Catalog },
+  packs: Packs,
+  log: (line: string) => void,
+) {
+  const written = unwritten.map(({ record, payload }) => {
+    const { tenant, digest, bytes } = payload;
+    const put: FrameToWrite = { kind: 'put', meta: record };
+    const named: FrameToWrite = { kind: 'payload', meta: { tenant, digest, bytes, file: true } };
+    return packs.append(payload.inline ? [put] : [named, put], (places) => {
+      const mine = places.at(-1);
+      if (!mine) return [];
+      const at = atOf(payload.inline ? payload.place : (places[0] ?? mine));
+      const row = ['put', ...atOf(mine), record, ...at, payload.inline ? 1 : 0] as const;
+      catalog.apply(row);
+      return [row];
+    });
+  });
+  await Promise.all(written).catch((error: unknown) =>
+    log(`${unwritten.length} records are served, and could not be written again: ${String(error)}`),
+  );
+}
