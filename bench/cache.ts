@@ -8,12 +8,14 @@
 //   BENCH_CACHES=/path    a folder in whose node_modules lru-cache, lru.min and mnemonist are looked for
 
 import { POLICY_NAMES } from '../core/cache/policy/policies.ts';
-import { type CreateKeyCache, createOwn, findPeers, type Peer } from './lib/key-caches.ts';
+import { startKeyCache } from './lib/key-cache-thread.ts';
+import { findPeers } from './lib/key-caches.ts';
+import { madeTraces } from './lib/made-traces.ts';
 import { isStrategy, type Replayed, replay, STRATEGIES, type Strategy } from './lib/replay.ts';
 import { atLeast, type Check, type OptionValues, type Report, type RunOptions, type Table } from './lib/report.ts';
 import { takeTurns } from './lib/rounds.ts';
 import { median } from './lib/statistics.ts';
-import { madeTraces, readTrace, type Trace, zipfKeys } from './lib/traces.ts';
+import { readTrace, type Trace } from './lib/traces.ts';
 
 export const title = 'hit ratios of the cache policies on traces, and their speed beside other caches';
 export const options = {
@@ -116,62 +118,65 @@ const isSingle = (strategy: string): boolean => (POLICY_NAMES as readonly string
 const NO_SPEED = { tables: [], checks: [], notes: [] };
 
 async function measureSpeed(quick: boolean, log: (line: string) => void) {
-  const found = findPeers(process.env.BENCH_CACHES);
-  const peers = found.filter((peer) => typeof peer !== 'string') as Peer[];
+  const folder = process.env.BENCH_CACHES;
+  const found = findPeers(folder);
+  const peers = found.flatMap((peer) => (typeof peer === 'string' ? [] : [peer.name]));
   const told: { table: Table; checks: Check[] }[] = [];
   for (const entries of SPEED_ENTRIES) {
     log(`get and set at ${entries} entries …`);
-    told.push(await speedAt(entries, peers, quick ? SPEED_ROUNDS_QUICK : SPEED_ROUNDS));
+    told.push(await speedAt(entries, peers, folder, quick ? SPEED_ROUNDS_QUICK : SPEED_ROUNDS));
   }
   const notes = found.map((peer) =>
     typeof peer === 'string' ? `Not there: ${peer}.` : `${peer.name} ${peer.version}.`,
   );
-  return { tables: told.map(({ table }) => table), checks: told.flatMap(({ checks }) => checks), notes };
+  return {
+    tables: told.map(({ table }) => table),
+    checks: told.flatMap(({ checks }) => checks),
+    notes: [...notes, SPEED_NOTE],
+  };
 }
 
-/** Keys of a zipf law, ten times as many as entries: a get, and a set where that found nothing. */
-async function speedAt(entries: number, peers: readonly Peer[], rounds: number) {
-  const requests = zipfKeys(10 * entries, 10 * entries, 1, entries);
-  const own = STRATEGIES.filter((name) => name !== 'opt').map((name) => {
-    return { name, create: (max: number) => createOwn(name, max) };
-  });
-  const rivals = [...own, ...peers].map(({ name, create }) => rivalOf(name, create, entries, requests));
+const SPEED_NOTE =
+  'get/set: keys are numbers by a zipf law (skew 1), ten times as many as entries; a get, and a set where it found nothing, so that who hits more sets less. ' +
+  'Peers find keys in a Map; ours in the index by hash that replays use, and in the last column in a Map too.';
+
+/** In turns, each in a thread of its own (lib/key-cache-thread.ts). */
+async function speedAt(entries: number, peers: readonly string[], folder: string | undefined, rounds: number) {
+  const own = STRATEGIES.filter((name) => name !== 'opt');
+  const started = [
+    ...[...own, ...peers].map((name) => ({ name, thread: startKeyCache({ name, entries, index: 'hashes', folder }) })),
+    ...own.map((name) => ({ name: `${name}, Map`, thread: startKeyCache({ name, entries, index: 'map', folder }) })),
+  ];
+  const hitRatios = new Map<string, number>();
+  const rivals = started.map(({ name, thread }) => ({
+    ...{ name, pids: [] },
+    run: async () => {
+      const { ns, hitRatio } = await thread.turn();
+      hitRatios.set(name, 100 * hitRatio);
+      return ns / 1e6;
+    },
+  }));
   const measured = await takeTurns({ rounds, begin: () => undefined, rivals });
-  const nsOf = (name: string) => {
-    const ms = measured.find((one) => one.name === name)?.ms;
-    return ms ? (median(ms) * 1e6) / requests.length : null;
-  };
-  const base = nsOf('lru-cache');
+  for (const { thread } of started) await thread.close();
+  const msOf = (name: string) => measured.find((one) => one.name === name)?.ms;
   const ratio = (name: string) => {
-    const ns = nsOf(name);
-    return base === null || ns === null ? null : base / ns;
+    const [base, ms] = [msOf('lru-cache'), msOf(name)];
+    return base && ms ? median(ms.map((own, round) => (base[round] ?? own) / own)) : null;
   };
   const columns = [
     { name: 'time', unit: 'ns' },
+    { name: 'hits', unit: '%' },
     { name: 'to lru-cache', unit: 'x' },
+    { name: 'with a Map', unit: 'x' },
   ];
+  const row = (name: string) => ({
+    name,
+    values: [1e6 * median(msOf(name) ?? [0]), hitRatios.get(name) ?? null, ratio(name), ratio(`${name}, Map`)],
+  });
   return {
-    table: {
-      title: `get/set, ${entries} entries`,
-      columns,
-      rows: rivals.map(({ name }) => ({ name, values: [nsOf(name), ratio(name)] })),
-    },
-    checks: own.map(({ name }) =>
+    table: { title: `get/set, ${entries} entries`, columns, rows: [...own, ...peers].map(row) },
+    checks: own.map((name) =>
       atLeast(`${name} to lru-cache, get/set at ${entries}`, name === 'adaptive' ? 0.75 : 1, ratio(name), 'x'),
     ),
   };
-}
-
-/** Filled in the round that is not counted; the same cache goes on from round to round. */
-function rivalOf(name: string, create: CreateKeyCache, entries: number, requests: Uint32Array) {
-  const cache = create(entries);
-  const run = () => {
-    const before = performance.now();
-    for (let i = 0; i < requests.length; i++) {
-      const key = requests[i] as number;
-      if (cache.get(key) === undefined) cache.set(key, i);
-    }
-    return performance.now() - before;
-  };
-  return { name, pids: [], run };
 }

@@ -31,7 +31,7 @@ export function hashOfNumber(key: number): number {
   let hash = (key + 1) | 0;
   hash = Math.imul(hash ^ (hash >>> 16), 0x21f0_aaad);
   hash = Math.imul(hash ^ (hash >>> 15), 0x735a_2d97);
-  return (hash ^ (hash >>> 15)) >>> 0;
+  return hash ^ (hash >>> 15);
 }
 
 export function createStrategy(name: Exclude<Strategy, 'opt'>, bytesMax: number): { entries: Entries; policy: Policy } {

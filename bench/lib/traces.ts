@@ -1,5 +1,5 @@
-// Traces of requests, for the cache's benchmark: files as they are published, told by their names, and made ones that anybody can
-// make again. NAME.u32(.gz): a little-endian u32 for each request's key, keys numbered by first use; NAME.sizes.u32(.gz) beside it:
+// Traces of requests, for the cache's benchmark: files as they are published, told by their names (made ones: made-traces.ts).
+// NAME.u32(.gz): a little-endian u32 for each request's key, keys numbered by first use; NAME.sizes.u32(.gz) beside it:
 // the request's bytes (a key's first counts); NAME.jsonl(.gz): a request a line, `hash_ids` its chained blocks.
 import { existsSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -70,75 +70,4 @@ function readWords(path: string): Uint32Array {
   const file = readFile(path);
   if (file.length % 4 !== 0) throw new Error(`${path} is ${file.length} bytes long, no whole number of u32`);
   return new Uint32Array(file.length / 4).map((_, i) => file.readUInt32LE(4 * i));
-}
-
-// ---- made ones
-
-/** The same for the same seed (xorshift). */
-function createRandom(seed: number) {
-  let state = seed;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) / 2 ** 32;
-  };
-}
-
-/** Keys from 0 on, the k-th asked for in proportion to 1 / k^skew. */
-export function zipfKeys(requests: number, keys: number, skew: number, seed: number): Uint32Array {
-  const sums = new Float64Array(keys);
-  let sum = 0;
-  for (let key = 0; key < keys; key++) sums[key] = sum += (key + 1) ** -skew;
-  const random = createRandom(seed);
-  return new Uint32Array(requests).map(() => {
-    const wanted = random() * sum;
-    let [low, high] = [0, keys - 1];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((sums[middle] ?? 0) < wanted) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  });
-}
-
-const loopKeys = (requests: number, keys: number): Uint32Array => new Uint32Array(requests).map((_, i) => i % keys);
-
-/** Runs of keys that never come again, between those of a zipf law. */
-function zipfWithScans(requests: number, keys: number, seed: number): Uint32Array {
-  const SCAN = 2000;
-  let next = keys;
-  return zipfKeys(requests, keys, 0.9, seed).map((key, i) => (i % (4 * SCAN) < SCAN ? next++ : key));
-}
-
-function concatenation(...parts: Uint32Array[]): Uint32Array {
-  const all = new Uint32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let [at, base] = [0, 0];
-  for (const part of parts) {
-    all.set(
-      part.map((key) => key + base),
-      at,
-    );
-    at += part.length;
-    base += part.reduce((a, b) => Math.max(a, b), 0) + 1;
-  }
-  return all;
-}
-
-export function madeTraces(requests: number): Trace[] {
-  const part = requests >> 1;
-  const zipf = zipfKeys(requests, requests >> 3, 0.9, 1);
-  const scans = zipfWithScans(requests, requests >> 4, 2);
-  const shifting = concatenation(
-    zipfKeys(part, part >> 3, 1, 3),
-    loopKeys(part, part >> 5),
-    zipfWithScans(part, part >> 4, 4),
-  );
-  return [
-    traceOf('zipf', zipf),
-    traceOf('loop', loopKeys(requests, requests >> 5)),
-    traceOf('zipf+scans', scans),
-    traceOf('shifting', shifting),
-  ];
 }
