@@ -1,54 +1,48 @@
 // The policy that puts the best of several in charge. Each expert runs a small cache of its own beside the real one, on the same
-// requests for a fixed sample of the keys and the same share of the room (a shadow). Every so many requests their hit
-// ratios are compared, smoothed; the one in charge is replaced by one that is better by more than noise. Pure.
-// Nobody leaves by a change of experts: the new one takes over who is held (handover.ts), the uses that are remembered, and what
-// its own shadow has learnt. The sample shrinks as the cache fills, so that shadows cost the same for caches of any size.
-// The entries need a past: perfect LFU and the handover live on it.
+// requests for a fixed sample of the keys and the same share of the room (a shadow). How they do says who should be in charge
+// (choice.ts): at a review every so many requests, or at once when the load has turned into another. Pure.
+// Nobody leaves by a change of experts: the new one takes over who is held (handover.ts), the uses and the popularity that are
+// remembered whoever is in charge, and what its own shadow has learnt. The sample shrinks as the cache fills, so that shadows
+// cost the same for caches of any size. The entries need a past: perfect LFU and the handover live on it.
+import { type ChoiceSettings, createChoice } from './choice.ts';
 import { Entries } from './entries.ts';
 import { worthOf } from './gdsf.ts';
 import { handOver } from './handover.ts';
 import { createPatternWatch, type Pattern } from './pattern.ts';
 import { POLICIES, type PolicyName } from './policies.ts';
-import type { Objective, Policy } from './policy.ts';
+import type { CreatePolicy, Objective, Policy } from './policy.ts';
+import { Popularity } from './popularity.ts';
 import { createTrial, type Trial } from './trial.ts';
 
-export interface AdaptiveOptions {
+export interface AdaptiveOptions extends ChoiceSettings {
   /** The first is in charge at the beginning. */
   readonly experts: readonly PolicyName[];
   /** A shadow holds at most so many entries, give or take, and half of it at least. */
   readonly shadowEntriesMax: number;
   /** Uses remembered of keys that left, for shadows in proportion. */
   readonly pastMax: number;
-  /** Requests between two comparisons, for each entry, within these bounds. */
+  /** Requests between two reviews, for each entry, within these bounds. */
   readonly intervalPerEntry: number;
   readonly intervalMin: number;
   readonly intervalMax: number;
-  /** What the last interval counts for, against all before. */
-  readonly smoothing: number;
-  /** The hit ratio by which another has to be better. */
-  readonly margin: number;
-  /** Who has just come stays for so many intervals … */
-  readonly dwell: number;
-  /** … unless another is better by as much as this. */
-  readonly marginUrgent: number;
 }
 
 export const ADAPTIVE_DEFAULTS: AdaptiveOptions = {
-  experts: ['s3fifo', 'arc', 'wtinylfu-climber', 'gdsf', 'lfu', 'lru'],
+  experts: ['wtinylfu-climber', 's3fifo', 'arc', 'gdsf', 'lfu', 'lru'],
   shadowEntriesMax: 384,
   pastMax: 1 << 20,
-  intervalPerEntry: 2,
+  intervalPerEntry: 0.5,
   intervalMin: 1000,
   intervalMax: 50_000,
-  smoothing: 0.4,
+  smoothing: 0.25,
   margin: 0.0075,
-  dwell: 5,
+  dwell: 8,
   marginUrgent: 0.03,
 };
 
 export interface ExpertReport {
   readonly name: PolicyName;
-  /** Of its shadow, in the objective's worth; undefined before the first comparison. */
+  /** Of its shadow, in the objective's worth; undefined before the first review. */
   readonly hitRatio: number | undefined;
 }
 export interface AdaptiveReport {
@@ -61,20 +55,25 @@ export interface Adaptive extends Policy {
   report(): AdaptiveReport;
 }
 
-/** Sampled requests without which a comparison waits for more. */
+/** Sampled requests without which a review waits for more. */
 const SAMPLED_MIN = 50;
-const SHORTFALL_DECAY = 0.95;
-const HASHES = 2 ** 32;
+const TOP_BIT = 1 << 31;
 
 interface Expert {
   readonly name: PolicyName;
   readonly shadow: Trial;
-  /** Since the last comparison, in the objective's worth. */
-  won: number;
-  ratio: number;
-  /** What it fell short of its shadow by when it was last in charge; it heals. */
-  shortfall: number;
 }
+
+/** Sampled requests that the shadows have not been asked yet. */
+const BATCH = 64;
+const createBatch = () => ({
+  count: 0,
+  held: 0,
+  hash: new Int32Array(BATCH),
+  bytes: new Float64Array(BATCH),
+  cost: new Float64Array(BATCH),
+  worth: new Float64Array(BATCH),
+});
 
 export function createAdaptive(
   entries: Entries,
@@ -82,24 +81,31 @@ export function createAdaptive(
   options: Partial<AdaptiveOptions> = {},
 ): Adaptive {
   const settings = { ...ADAPTIVE_DEFAULTS, ...options };
-  const experts = settings.experts.map((name) => createExpert(name));
+  const popularity = new Popularity(entries);
+  const experts = settings.experts.map(createExpert);
+  const choice = createChoice(experts.length, settings);
   const pattern = createPatternWatch();
-  let [charge] = experts as [Expert, ...Expert[]];
-  let policy: Policy = POLICIES[charge.name](entries, objective);
+  const batch = createBatch();
+  let [expert] = experts as [Expert, ...Expert[]];
+  let policy = create(expert.name);
   let share = 1;
-  let hashBelow = HASHES;
+  /** Keys whose hash has none of these bits are the sample: the highest ones, as tables go by the low ones. */
+  let hashBits = 0;
   let isFollowing = false;
   let requestsLeft = settings.intervalMin;
   let sampled = 0;
-  let worthSampled = 0;
-  let won = 0;
-  let compared: Objective | undefined;
-  let intervalsInCharge = 0;
+  let counted = objective();
+  let isReviewed = false;
   let changes = 0;
+
+  function create(name: PolicyName): Policy {
+    const createOne: CreatePolicy = POLICIES[name];
+    return createOne(entries, objective, popularity);
+  }
 
   function createExpert(name: PolicyName): Expert {
     const own = new Entries(entries.bytesMax, name === 'lfu' ? settings.pastMax : 0);
-    return { name, shadow: createTrial(own, POLICIES[name](own, objective)), won: 0, ratio: 0, shortfall: 0 };
+    return { name, shadow: createTrial(own, POLICIES[name](own, objective)) };
   }
 
   function observe(slot: number, isHit: boolean): void {
@@ -108,97 +114,114 @@ export function createAdaptive(
       pattern.follow(hash);
       isFollowing = false;
     }
-    if (hash < hashBelow) sample(slot, hash, isHit);
-    if (--requestsLeft <= 0) compare();
+    if ((hash & hashBits) === 0) sample(slot, hash, isHit);
+    if (--requestsLeft <= 0) review();
   }
 
   function sample(slot: number, hash: number, isHit: boolean): void {
-    const bytes = entries.bytes[slot] as number;
-    const cost = entries.cost[slot] as number;
+    const at = batch.count++;
     const worth = worthOf(entries, slot, objective());
-    for (const expert of experts) if (expert.shadow.ask(hash, bytes, cost)) expert.won += worth;
-    if (isHit) won += worth;
+    batch.hash[at] = hash;
+    batch.bytes[at] = entries.bytes[slot] as number;
+    batch.cost[at] = entries.cost[slot] as number;
+    batch.worth[at] = worth;
+    if (isHit) batch.held += worth;
     sampled++;
-    worthSampled += worth;
     pattern.watch(hash);
     isFollowing = true;
+    if (batch.count === BATCH) putInCharge(askShadows());
+  }
+
+  /** One shadow after the other, so that the processor's cache holds each but once; who should be in charge now. */
+  function askShadows(): number {
+    const inCharge = experts.indexOf(expert);
+    const requests = batch.count;
+    const won = experts.map(({ shadow }) => wonBy(shadow));
+    const worth = batch.worth.subarray(0, requests).reduce((a, b) => a + b, 0);
+    const round = { requests, worth, held: batch.held, won };
+    batch.count = batch.held = 0;
+    if (counted !== objective()) {
+      counted = objective();
+      choice.forget();
+      return inCharge;
+    }
+    return choice.count(round, inCharge, entries.count * share);
+  }
+
+  function wonBy(shadow: Trial): number {
+    let won = 0;
+    for (let i = 0; i < batch.count; i++)
+      if (shadow.ask(batch.hash[i] as number, batch.bytes[i] as number, batch.cost[i] as number))
+        won += batch.worth[i] as number;
+    return won;
   }
 
   /** Half the keys, as often as the real cache has outgrown the sample; or other room. */
   function fitShadows(): void {
     const shareBefore = share;
-    while (entries.count * share > settings.shadowEntriesMax) share /= 2;
+    while (entries.count * share > settings.shadowEntriesMax) {
+      share /= 2;
+      hashBits = (hashBits >> 1) | TOP_BIT;
+    }
     const bytesMax = entries.bytesMax * share;
     if (share === shareBefore && experts[0]?.shadow.entries.bytesMax === bytesMax) return;
-    hashBelow = HASHES * share;
-    for (const { shadow } of experts) shadow.restrict(hashBelow, bytesMax);
+    askShadows();
+    for (const { shadow } of experts) shadow.restrict(hashBits, bytesMax);
   }
 
-  function compare(): void {
-    const interval = Math.min(
-      Math.max(settings.intervalPerEntry * entries.count, settings.intervalMin),
-      settings.intervalMax,
-    );
+  function review(): void {
+    const { intervalPerEntry, intervalMin, intervalMax } = settings;
+    const interval = Math.min(Math.max(intervalPerEntry * entries.count, intervalMin), intervalMax);
     requestsLeft = sampled < SAMPLED_MIN ? interval >> 1 : interval;
     if (sampled < SAMPLED_MIN) return;
-    smooth();
+    sampled = 0;
+    isReviewed = true;
     pattern.judge();
-    intervalsInCharge++;
-    const best = experts.reduce((a, b) => (promise(b) > promise(a) ? b : a));
-    const gap = promise(best) - promise(charge);
-    const isDue = intervalsInCharge >= settings.dwell || gap > settings.marginUrgent;
-    if (best !== charge && gap > settings.margin && isDue) putInCharge(best);
+    putInCharge(askShadows());
+    putInCharge(choice.review(experts.indexOf(expert)));
   }
 
-  /** Ratios in hits say nothing of bytes: with a new objective the smoothing begins anew. */
-  function smooth(): void {
-    const weight = compared === objective() ? settings.smoothing : 1;
-    compared = objective();
-    const worth = Math.max(worthSampled, Number.MIN_VALUE);
-    const missing = (charge.won - won) / worth;
-    for (const expert of experts) {
-      expert.ratio += weight * (expert.won / worth - expert.ratio);
-      if (expert === charge) expert.shortfall += settings.smoothing * (missing - expert.shortfall);
-      else expert.shortfall *= SHORTFALL_DECAY;
-      expert.won = 0;
-    }
-    sampled = worthSampled = won = 0;
-  }
-
-  /** What is expected of it in charge. */
-  const promise = ({ ratio, shortfall }: Expert) => ratio - Math.max(0, shortfall);
-
-  function putInCharge(next: Expert): void {
-    const to = POLICIES[next.name](entries, objective);
+  function putInCharge(at: number): void {
+    const next = experts[at] ?? expert;
+    if (next === expert) return;
+    const to = create(next.name);
     const learnt = next.shadow.policy.learnt?.();
     if (learnt !== undefined) to.learn?.(learnt);
     handOver(policy, to, entries);
     policy = to;
-    charge = next;
-    intervalsInCharge = 0;
+    expert = next;
+    choice.begin();
     changes++;
   }
 
   return {
     hit(slot) {
+      popularity.use(slot);
       policy.hit(slot);
       observe(slot, true);
     },
     admit(slot) {
+      popularity.enter(slot);
       policy.admit(slot);
       if (entries.count * share > settings.shadowEntriesMax) fitShadows();
       observe(slot, false);
     },
     victim: (hash, bytes, mayLeave) => policy.victim(hash, bytes, mayLeave),
-    evict: (slot) => policy.evict(slot),
+    evict(slot) {
+      popularity.leave(slot);
+      policy.evict(slot);
+    },
     remove: (slot) => policy.remove(slot),
-    adopt: (slot) => policy.adopt(slot),
+    adopt(slot) {
+      popularity.adopt(slot);
+      policy.adopt(slot);
+    },
     coldestFirst: (visit) => policy.coldestFirst(visit),
     recall: (hash, bytes) => policy.recall?.(hash, bytes),
     report: () => ({
       pattern: pattern.pattern,
-      inCharge: charge.name,
-      experts: experts.map(({ name, ratio }) => ({ name, hitRatio: compared ? ratio : undefined })),
+      inCharge: expert.name,
+      experts: experts.map(({ name }, at) => ({ name, hitRatio: isReviewed ? choice.ratioOf(at) : undefined })),
       changes,
     }),
   };

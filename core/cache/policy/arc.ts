@@ -10,27 +10,25 @@ const ONCE = 0;
 const AGAIN = 1;
 
 export function createArc(entries: Entries): Policy {
-  const lists = new Lists(entries, 2);
+  const lists = new Lists(entries, 2, true);
   const left = [new Ghosts(), new Ghosts()] as const;
   /** Share of the room that those asked for once should have. */
   let target = 0;
 
-  /** The target after a ghost of `list` came back: more for that list, by more the fewer ghosts it has. */
-  function learn(list: 0 | 1, bytes: number): void {
-    const own = left[list].bytesHeld;
-    const other = left[1 - list]?.bytesHeld ?? 0;
-    const step = (Math.max(1, other / own) * bytes) / entries.bytesMax;
-    target = list === ONCE ? Math.min(1, target + step) : Math.max(0, target - step);
-  }
+  /** After a ghost of one list came back, more room for that one: the fewer ghosts it has, the more. */
+  const step = (own: number, other: number, bytes: number) => (Math.max(1, other / own) * bytes) / entries.bytesMax;
 
   function admit(slot: number): void {
     const hash = entries.hash[slot] as number;
-    const list = left[ONCE].has(hash) ? ONCE : left[AGAIN].has(hash) ? AGAIN : NONE;
-    if (list !== NONE) {
-      learn(list, entries.bytes[slot] as number);
-      left[list].take(hash);
-    }
-    lists.push(list === NONE ? ONCE : AGAIN, slot);
+    const bytes = entries.bytes[slot] as number;
+    const [once, again] = left;
+    const onceBytes = once.bytesHeld;
+    const againBytes = again.bytesHeld;
+    let list = AGAIN;
+    if (once.take(hash)) target = Math.min(1, target + step(onceBytes, againBytes, bytes));
+    else if (again.take(hash)) target = Math.max(0, target - step(againBytes, onceBytes, bytes));
+    else list = ONCE;
+    lists.push(list, slot);
     forget();
   }
 

@@ -1,6 +1,6 @@
 // Who is held, by slot: a small number that stands for an entry as long as it stays. Sizes, costs and uses lie in typed
 // arrays, no object for each. Pure bookkeeping, shared by a cache, its policy, and the policy that takes over from it.
-// A key's uses outlive its stay, for about `pastMax` that were evicted: that is what "perfect" means in perfect LFU.
+// The uses of a stay outlive it, in `past`, for about `pastMax` keys that were evicted: what "perfect" means in perfect LFU.
 // `hash` is the key's identity for whatever outlives a stay: 32 bits, well mixed. Two keys of one hash blur what is
 // remembered of them, never what is held. Slots are given out from 0 on, the last given back first.
 import { grown } from './grown.ts';
@@ -12,9 +12,11 @@ export class Entries {
   /** The sum over all who are held. */
   bytesHeld = 0;
   count = 0;
-  hash = new Uint32Array(64);
+  /** Signed: a number beyond 2^31 would be an object to the engine wherever it is passed on. */
+  hash = new Int32Array(64);
   bytes = new Float64Array(64);
   cost = new Float64Array(64);
+  /** In this stay. */
   uses = new Uint32Array(64);
   readonly past: Past | undefined;
   #free = new Int32Array(64);
@@ -31,14 +33,13 @@ export class Entries {
     return this.hash.length;
   }
 
-  /** One use, this one, and those before if they are remembered. */
   add(hash: number, bytes: number, cost: number): number {
     const slot = this.#freeCount > 0 ? (this.#free[--this.#freeCount] as number) : this.#given++;
     if (slot >= this.hash.length) this.#grow(slot + 1);
     this.hash[slot] = hash;
     this.bytes[slot] = bytes;
     this.cost[slot] = cost;
-    this.uses[slot] = 1 + (this.past ? this.past.uses(hash) : 0);
+    this.uses[slot] = 1;
     this.bytesHeld += bytes;
     this.count++;
     return slot;

@@ -1,20 +1,20 @@
-// Those who were evicted, by hash, oldest first and with their sizes. Whoever owns them bounds them (`dropOldest`). One who comes again is the youngest. Pure; typed arrays, no object for each.
-import { grown } from './grown.ts';
+// Those who were evicted, by hash, oldest first and with their sizes. Whoever owns them bounds them (`dropOldest`). One who comes
+// again is the youngest. Pure; a ring of typed arrays, no object for each: who is taken out leaves a gap in it, and gaps are
+// closed when the ring is full.
 import { HashIndex } from './hash-index.ts';
 import { NONE } from './policy.ts';
+
+/** In place of the bytes of one who was taken out. */
+const GAP = -1;
 
 export class Ghosts {
   bytesHeld = 0;
   readonly #index = new HashIndex();
-  #hash = new Uint32Array(64);
+  #hash = new Int32Array(64);
   #bytes = new Float64Array(64);
-  /** Towards the younger, and for what is free, to the next free one. */
-  #younger = new Int32Array(64);
-  #older = new Int32Array(64);
-  #oldest = NONE;
-  #youngest = NONE;
-  #free = NONE;
-  #given = 0;
+  #oldest = 0;
+  /** Places from the oldest to the youngest, gaps among them. */
+  #span = 0;
 
   get count(): number {
     return this.#index.count;
@@ -26,57 +26,47 @@ export class Ghosts {
 
   add(hash: number, bytes: number): void {
     this.take(hash);
-    const ghost = this.#place();
-    this.#hash[ghost] = hash;
-    this.#bytes[ghost] = bytes;
-    this.#younger[ghost] = NONE;
-    this.#older[ghost] = this.#youngest;
-    if (this.#youngest === NONE) this.#oldest = ghost;
-    else this.#younger[this.#youngest] = ghost;
-    this.#youngest = ghost;
-    this.#index.set(hash, ghost);
+    if (this.#span === this.#hash.length) this.#closeGaps();
+    const at = (this.#oldest + this.#span++) & (this.#hash.length - 1);
+    this.#hash[at] = hash;
+    this.#bytes[at] = bytes;
+    this.#index.set(hash, at);
     this.bytesHeld += bytes;
   }
 
   /** Forgets it; whether it was there. */
   take(hash: number): boolean {
-    const ghost = this.#index.find(hash);
-    if (ghost !== NONE) this.#forget(ghost);
-    return ghost !== NONE;
+    const at = this.#index.delete(hash);
+    if (at === NONE) return false;
+    this.bytesHeld -= this.#bytes[at] as number;
+    this.#bytes[at] = GAP;
+    return true;
   }
 
   dropOldest(): void {
-    if (this.#oldest !== NONE) this.#forget(this.#oldest);
-  }
-
-  #forget(ghost: number): void {
-    const older = this.#older[ghost] as number;
-    const younger = this.#younger[ghost] as number;
-    if (older === NONE) this.#oldest = younger;
-    else this.#younger[older] = younger;
-    if (younger === NONE) this.#youngest = older;
-    else this.#older[younger] = older;
-    this.#index.delete(this.#hash[ghost] as number);
-    this.bytesHeld -= this.#bytes[ghost] as number;
-    this.#younger[ghost] = this.#free;
-    this.#free = ghost;
-  }
-
-  #place(): number {
-    const ghost = this.#free;
-    if (ghost !== NONE) {
-      this.#free = this.#younger[ghost] as number;
-      return ghost;
+    for (let isGap = true; isGap && this.#span > 0; ) {
+      const at = this.#oldest;
+      isGap = this.#bytes[at] === GAP;
+      if (!isGap) this.take(this.#hash[at] as number);
+      this.#oldest = (at + 1) & (this.#hash.length - 1);
+      this.#span--;
     }
-    if (this.#given === this.#hash.length) this.#grow();
-    return this.#given++;
   }
 
-  #grow(): void {
-    const length = 2 * this.#hash.length;
-    this.#hash = grown(this.#hash, length);
-    this.#bytes = grown(this.#bytes, length);
-    this.#younger = grown(this.#younger, length);
-    this.#older = grown(this.#older, length);
+  /** And makes room, unless there were many. */
+  #closeGaps(): void {
+    const [hash, bytes, oldest, mask] = [this.#hash, this.#bytes, this.#oldest, this.#hash.length - 1];
+    const length = 2 * this.count > mask ? 2 * hash.length : hash.length;
+    this.#hash = new Int32Array(length);
+    this.#bytes = new Float64Array(length);
+    this.#oldest = this.#span = 0;
+    for (let i = 0; i <= mask; i++) {
+      const from = (oldest + i) & mask;
+      if (bytes[from] === GAP) continue;
+      const at = this.#span++;
+      this.#hash[at] = hash[from] as number;
+      this.#bytes[at] = bytes[from] as number;
+      this.#index.set(hash[from] as number, at);
+    }
   }
 }

@@ -1,47 +1,64 @@
-// Least frequently used leaves first; among equals, the least recently used. As perfect as the memory of the entries: they count
-// uses across stays where they have a past. Pure. Seldom used ones, who come and go, stand in a list for each count, so that neither
-// costs more than in LRU; only those used often are ranked in a heap.
+// Least frequently used leaves first; among equals, the least recently used. As perfect as the memory of the entries: it counts
+// uses across stays where they have a past. Pure. Each count is a list, so nothing costs more than in LRU, however many there
+// are; counts end where the past's do, and who is used more often than that is among equals.
 import type { Entries } from './entries.ts';
+import { grown } from './grown.ts';
 import { Lists } from './lists.ts';
+import { USES_MAX } from './past.ts';
 import { type MayLeave, NONE, type Policy } from './policy.ts';
-import { Ranking } from './ranking.ts';
-
-/** Used so often, one is ranked; below, the count is the list. */
-const OFTEN = 64;
 
 export function createLfu(entries: Entries): Policy {
-  const seldom = new Lists(entries, OFTEN);
-  const often = new Ranking(entries);
+  const lists = new Lists(entries, USES_MAX + 1);
+  /** Lists that may have somebody, a bit for each. */
+  const held = new Int32Array((USES_MAX + 1) >> 5);
+  /** By slot, in all its stays. */
+  let uses = new Uint16Array(entries.slots);
+  /** No list below has anybody. */
+  let least = 0;
 
-  function enter(slot: number): void {
-    const uses = entries.uses[slot] as number;
-    if (uses < OFTEN) seldom.push(uses, slot);
-    else often.add(slot, uses);
+  function mark(used: number): void {
+    (held[used >> 5] as number) |= 1 << (used & 31);
+    if (used < least) least = used;
   }
 
-  function leave(slot: number): void {
-    if (seldom.of(slot) === NONE) often.remove(slot);
-    else seldom.take(slot);
+  function enter(slot: number): void {
+    if (slot >= uses.length) uses = grown(uses, entries.slots);
+    const before = entries.past ? entries.past.uses(entries.hash[slot] as number) : 0;
+    const used = Math.min(before + (entries.uses[slot] as number), USES_MAX);
+    uses[slot] = used;
+    lists.push(used, slot);
+    mark(used);
   }
 
   function hit(slot: number): void {
-    const uses = entries.uses[slot] as number;
-    if (seldom.of(slot) === NONE) often.raise(slot, uses);
-    else if (uses < OFTEN) seldom.move(uses, slot);
-    else {
-      seldom.take(slot);
-      often.add(slot, uses);
+    const used = Math.min((uses[slot] as number) + 1, USES_MAX);
+    uses[slot] = used;
+    lists.move(used, slot);
+    mark(used);
+  }
+
+  /** The first list from this one on that has somebody; beyond the last if there is none. */
+  function listFrom(list: number): number {
+    for (let word = list >> 5, from = list & 31; word < held.length; word++, from = 0) {
+      for (let bits = (held[word] as number) & (-1 << from); bits !== 0; bits &= bits - 1) {
+        const bit = 31 - Math.clz32(bits & -bits);
+        if (lists.last(32 * word + bit) !== NONE) return 32 * word + bit;
+        (held[word] as number) &= ~(1 << bit);
+      }
     }
+    return USES_MAX + 1;
   }
 
   function victim(mayLeave: MayLeave): number {
-    for (let uses = 0; uses < OFTEN; uses++) {
-      const slot = seldom.coldest(uses, mayLeave);
+    least = listFrom(least);
+    for (let list = least; list <= USES_MAX; list = listFrom(list + 1)) {
+      const slot = lists.coldest(list, mayLeave);
       if (slot !== NONE) return slot;
     }
-    return often.lowest(mayLeave);
+    return NONE;
   }
 
+  const leave = (slot: number) => lists.take(slot);
   return {
     hit,
     admit: enter,
@@ -50,8 +67,7 @@ export function createLfu(entries: Entries): Policy {
     evict: leave,
     remove: leave,
     coldestFirst(visit) {
-      for (let uses = 0; uses < OFTEN; uses++) seldom.coldestFirst(uses, visit);
-      often.lowestFirst(visit);
+      for (let list = listFrom(0); list <= USES_MAX; list = listFrom(list + 1)) lists.coldestFirst(list, visit);
     },
   };
 }

@@ -1,25 +1,27 @@
-// Several lists over the slots of one table, each slot in one of them or in none: hottest first, coldest last, and the sum of
-// their bytes. Links lie in two typed arrays whose first places are the lists' own ends. Pure.
+// Several lists over the slots of one table, each slot in one of them or in none: hottest first, coldest last; with the sum of
+// their bytes, for those who ask for it when they are made. Links lie in two typed arrays whose first places are the lists' own ends. Pure.
 import type { Entries } from './entries.ts';
 import { grown } from './grown.ts';
 import { type MayLeave, NONE } from './policy.ts';
 
 export class Lists {
-  /** By list. */
+  /** By list; empty if nobody asked. */
   readonly bytes: Float64Array;
+  readonly #isWeighed: boolean;
   readonly #entries: Entries;
   readonly #count: number;
   /** The colder neighbour at even places, the hotter one behind it. */
   #links: Int32Array<ArrayBuffer>;
   /** By slot: its list plus one, 0 if it is in none. */
-  #list: Uint8Array<ArrayBuffer>;
+  #list: Uint16Array<ArrayBuffer>;
 
-  constructor(entries: Entries, count: number) {
+  constructor(entries: Entries, count: number, isWeighed = false) {
     this.#entries = entries;
     this.#count = count;
-    this.bytes = new Float64Array(count);
+    this.#isWeighed = isWeighed;
+    this.bytes = new Float64Array(isWeighed ? count : 0);
     this.#links = new Int32Array(2 * (count + entries.slots));
-    this.#list = new Uint8Array(entries.slots);
+    this.#list = new Uint16Array(entries.slots);
     for (let list = 0; list < count; list++) this.#links[2 * list] = this.#links[2 * list + 1] = list;
   }
 
@@ -33,14 +35,14 @@ export class Lists {
     if (slot >= this.#list.length) this.#grow();
     this.#link(list, slot + this.#count);
     this.#list[slot] = list + 1;
-    (this.bytes[list] as number) += this.#entries.bytes[slot] as number;
+    if (this.#isWeighed) (this.bytes[list] as number) += this.#entries.bytes[slot] as number;
   }
 
   take(slot: number): void {
     const list = (this.#list[slot] as number) - 1;
     this.#unlink(slot + this.#count);
     this.#list[slot] = 0;
-    (this.bytes[list] as number) -= this.#entries.bytes[slot] as number;
+    if (this.#isWeighed) (this.bytes[list] as number) -= this.#entries.bytes[slot] as number;
   }
 
   /** To be the hottest of this list, from wherever it is. */
@@ -51,10 +53,11 @@ export class Lists {
     this.#unlink(at);
     this.#link(list, at);
     if (from === list) return;
+    this.#list[slot] = list + 1;
+    if (!this.#isWeighed) return;
     const bytes = this.#entries.bytes[slot] as number;
     (this.bytes[from] as number) -= bytes;
     (this.bytes[list] as number) += bytes;
-    this.#list[slot] = list + 1;
   }
 
   /** NONE if it is empty. */

@@ -7,7 +7,7 @@ import type { Entries } from './entries.ts';
 const GROUP = 8;
 const FULL = 0.5;
 const USES_BITS = 12;
-const USES_MAX = 2 ** USES_BITS - 1;
+export const USES_MAX = 2 ** USES_BITS - 1;
 /** So many that a word and its group make the whole hash, which a larger table places it by. */
 const GROUPS_MIN = 2 ** USES_BITS;
 
@@ -17,10 +17,10 @@ const tagOf = (hash: number): number => hash >>> USES_BITS;
 export class Past {
   readonly #wordsMax: number;
   /** 0 where nobody is: whoever left was used once at least. */
-  #words = new Uint32Array(GROUPS_MIN * GROUP);
+  #words = new Int32Array(GROUPS_MIN * GROUP);
   #count = 0;
   /** Doubled with the slots, so a power of two. */
-  #leftHash = new Uint32Array(64);
+  #leftHash = new Int32Array(64);
   #leftBytes = new Float64Array(64);
   #left = 0;
 
@@ -28,7 +28,7 @@ export class Past {
     this.#wordsMax = keysMax;
   }
 
-  /** 0 if it is not remembered. */
+  /** In all stays that are over; 0 if it is not remembered. */
   uses(hash: number): number {
     const words = this.#words;
     const start = this.#groupOf(hash);
@@ -41,9 +41,9 @@ export class Past {
     return 0;
   }
 
-  /** One leaves `among` these. */
+  /** One leaves `among` these, after so many uses. */
   leave(hash: number, bytes: number, uses: number, among: Entries): void {
-    this.#put(this.#groupOf(hash), (tagOf(hash) << USES_BITS) | Math.min(uses, USES_MAX));
+    this.#put(this.#groupOf(hash), tagOf(hash), uses);
     if (this.#count > FULL * this.#words.length && this.#words.length < this.#wordsMax) this.#grow();
     if (among.slots > this.#leftHash.length) this.#lengthen(among.slots);
     const at = this.#left++ & (this.#leftHash.length - 1);
@@ -67,37 +67,41 @@ export class Past {
     return (hash & (this.#words.length / GROUP - 1)) * GROUP;
   }
 
-  #put(start: number, word: number): void {
+  /** So many uses more. */
+  #put(start: number, tag: number, uses: number): void {
     const words = this.#words;
-    let least = start;
+    let place = start;
+    let least = USES_MAX + 1;
     for (let at = start; at < start + GROUP; at++) {
-      const other = words[at] as number;
-      if (other === 0) this.#count++;
-      if (other === 0 || other >>> USES_BITS === word >>> USES_BITS) {
-        words[at] = word;
+      const word = words[at] as number;
+      if (word === 0) this.#count++;
+      if (word === 0 || word >>> USES_BITS === tag) {
+        words[at] = (tag << USES_BITS) | Math.min((word & USES_MAX) + uses, USES_MAX);
         return;
       }
-      if ((other & USES_MAX) < ((words[least] as number) & USES_MAX)) least = at;
+      if ((word & USES_MAX) >= least) continue;
+      least = word & USES_MAX;
+      place = at;
     }
-    words[least] = word;
+    words[place] = (tag << USES_BITS) | Math.min(uses, USES_MAX);
   }
 
   #grow(): void {
     const before = this.#words;
-    this.#words = new Uint32Array(2 * before.length);
+    this.#words = new Int32Array(2 * before.length);
     this.#count = 0;
     for (let at = 0; at < before.length; at++) {
       const word = before[at] as number;
       if (word === 0) continue;
       const hash = ((word >>> USES_BITS) << USES_BITS) | (Math.floor(at / GROUP) & USES_MAX);
-      this.#put(this.#groupOf(hash), word);
+      this.#put(this.#groupOf(hash), tagOf(hash), word & USES_MAX);
     }
   }
 
   /** The oldest to the front, so that places go on counting from there. */
   #lengthen(slots: number): void {
     const before = this.#leftHash.length;
-    const leftHash = new Uint32Array(slots);
+    const leftHash = new Int32Array(slots);
     const leftBytes = new Float64Array(slots);
     const count = Math.min(this.#left, before);
     for (let i = 0; i < count; i++) {

@@ -1,13 +1,12 @@
 // All single policies by name. Pure.
 import { createArc } from './arc.ts';
-import type { Entries } from './entries.ts';
 import { createGdsf } from './gdsf.ts';
 import { createLfu } from './lfu.ts';
 import { createLru } from './lru.ts';
 import type { CreatePolicy } from './policy.ts';
 import { createS3Fifo } from './s3-fifo.ts';
 import { createSieve } from './sieve.ts';
-import { createWTinyLfu } from './w-tinylfu.ts';
+import { createClimbingWTinyLfu, createWTinyLfu } from './w-tinylfu.ts';
 
 export const POLICIES = {
   lru: createLru,
@@ -15,8 +14,8 @@ export const POLICIES = {
   arc: createArc,
   sieve: createSieve,
   s3fifo: createS3Fifo,
-  wtinylfu: (entries: Entries) => createWTinyLfu(entries, false),
-  'wtinylfu-climber': (entries: Entries) => createWTinyLfu(entries, true),
+  wtinylfu: createWTinyLfu,
+  'wtinylfu-climber': createClimbingWTinyLfu,
   gdsf: createGdsf,
 } satisfies Record<string, CreatePolicy>;
 

@@ -4,6 +4,7 @@
 // Whether somebody may leave now (readers, pins, another adapter) is the caller's to say; a policy never names one who may not.
 // Naming somebody binds nobody: he leaves by `evict`, or stays, and the policy goes on as sound as before.
 import type { Entries } from './entries.ts';
+import type { Popularity } from './popularity.ts';
 
 /** No slot: nobody is there, or nobody may leave. */
 export const NONE = -1;
@@ -37,4 +38,5 @@ export interface Policy {
   learn?(share: number): void;
 }
 
-export type CreatePolicy = (entries: Entries, objective: () => Objective) => Policy;
+/** Where policies take turns, whoever changes them keeps the popularity of the entries for all of them. */
+export type CreatePolicy = (entries: Entries, objective: () => Objective, popularity?: Popularity) => Policy;

@@ -1,144 +1,140 @@
-// Slots by rank, lowest first, the longer unused first among equals: a binary heap that is put in order only when somebody has
-// to leave. As a rank only ever rises while its slot is in, one that rose lies too near the top, never too deep: who is on
-// top with the rank that it was placed by is the lowest of all. So a hit costs two writes. Pure.
+// Slots by rank, lowest first, the longer unused first among equals: a radix heap. Slots stand in lists by the highest of the sixteen
+// digits in which their rank, a double not below zero, differs from the lowest one, and by that digit. Only the lowest list is ever
+// looked into: when the slots of the lowest rank are gone, its own are spread over lower lists, at most once for each digit.
+// So coming, going and rising cost a few writes, however many there are; a rank below the lowest one costs a look at all. Pure.
 import type { Entries } from './entries.ts';
 import { grown } from './grown.ts';
+import { Lists } from './lists.ts';
 import { type MayLeave, NONE } from './policy.ts';
 
+const DIGITS = 16;
+const DIGIT_BITS = 4;
+const BASE = 2 ** DIGIT_BITS;
+/** The list of those who have the lowest rank; list 1 + 16 * digit + value has those who differ there. */
+const LOWEST = 0;
+
+const double = new Float64Array(1);
+const words = new Uint32Array(double.buffer);
+double[0] = 1;
+const HIGH = words[0] === 0 ? 1 : 0;
+
+const lowestBit = (mask: number): number => 31 - Math.clz32(mask & -mask);
+
 export class Ranking {
-  count = 0;
+  readonly #lists: Lists;
   readonly #entries: Entries;
-  #heap: Int32Array<ArrayBuffer>;
-  /** By slot: where it is in the heap. */
-  #at: Int32Array<ArrayBuffer>;
   #rank: Float64Array<ArrayBuffer>;
-  #used: Float64Array<ArrayBuffer>;
-  /** By place in the heap, what it is ordered by; behind the two above until somebody looks. */
-  #placedRank: Float64Array<ArrayBuffer>;
-  #placedUsed: Float64Array<ArrayBuffer>;
-  #clock = 0;
+  #lowest = 0;
+  #lowestHigh = 0;
+  #lowestLow = 0;
+  /** Lists that may have somebody: a bit for each digit, and for each value of each. */
+  #digits = 0;
+  readonly #values = new Uint32Array(DIGITS);
 
   constructor(entries: Entries) {
     this.#entries = entries;
-    this.#heap = new Int32Array(entries.slots);
-    this.#at = new Int32Array(entries.slots);
+    this.#lists = new Lists(entries, 1 + DIGITS * BASE);
     this.#rank = new Float64Array(entries.slots);
-    this.#used = new Float64Array(entries.slots);
-    this.#placedRank = new Float64Array(entries.slots);
-    this.#placedUsed = new Float64Array(entries.slots);
   }
 
   rank(slot: number): number {
     return this.#rank[slot] as number;
   }
 
-  /** Used just now, and of this rank, which is not lower than before. */
+  /** Used just now, and of this rank. */
   raise(slot: number, rank: number): void {
     this.#rank[slot] = rank;
-    this.#used[slot] = ++this.#clock;
+    this.#lists.move(this.#listOf(rank), slot);
   }
 
   add(slot: number, rank: number): void {
-    if (slot >= this.#at.length) this.#grow();
-    this.raise(slot, rank);
-    this.#insert(slot);
+    if (slot >= this.#rank.length) this.#rank = grown(this.#rank, this.#entries.slots);
+    this.#rank[slot] = rank;
+    this.#lists.push(this.#listOf(rank), slot);
   }
 
   remove(slot: number): void {
-    const at = this.#at[slot] as number;
-    const last = --this.count;
-    if (at === last) return;
-    const moved = this.#heap[last] as number;
-    const rank = this.#placedRank[last] as number;
-    const used = this.#placedUsed[last] as number;
-    if (at > 0 && this.#isLower(rank, used, (at - 1) >> 1)) this.#rise(at, moved, rank, used);
-    else this.#sink(at, moved, rank, used);
+    this.#lists.take(slot);
   }
 
   /** The lowest who may leave; NONE if nobody may. */
   lowest(mayLeave: MayLeave): number {
-    const spared: number[] = [];
-    let slot = this.#top();
-    for (; slot !== NONE && !mayLeave(slot); slot = this.#top()) {
-      this.remove(slot);
-      spared.push(slot);
-    }
-    for (const one of spared) this.#insert(one);
-    return slot;
+    if (this.#lists.last(LOWEST) === NONE) this.#advance();
+    const slot = this.#lists.coldest(LOWEST, mayLeave);
+    return slot === NONE ? this.#lowestOfOthers(mayLeave) : slot;
   }
 
   lowestFirst(visit: (slot: number) => void): void {
-    const slots = [...this.#heap.subarray(0, this.count)];
-    const [rank, used] = [this.#rank, this.#used];
-    const difference = (values: Float64Array, a: number, b: number) => (values[a] as number) - (values[b] as number);
-    slots.sort((a, b) => difference(rank, a, b) || difference(used, a, b));
+    const slots: number[] = [];
+    for (let list = LOWEST; list <= DIGITS * BASE; list++) this.#lists.coldestFirst(list, (slot) => slots.push(slot));
+    slots.sort((a, b) => this.rank(a) - this.rank(b));
     for (const slot of slots) visit(slot);
   }
 
-  #top(): number {
-    while (this.count > 0) {
-      const slot = this.#heap[0] as number;
-      if (this.#used[slot] === this.#placedUsed[0]) return slot;
-      this.#sink(0, slot, this.#rank[slot] as number, this.#used[slot] as number);
+  #listOf(rank: number): number {
+    if (rank < this.#lowest) this.#begin(rank);
+    double[0] = rank;
+    const high = words[HIGH] as number;
+    const low = words[1 - HIGH] as number;
+    const isHigh = high !== this.#lowestHigh;
+    const difference = isHigh ? high ^ this.#lowestHigh : low ^ this.#lowestLow;
+    if (difference === 0) return LOWEST;
+    const digitOfWord = (31 - Math.clz32(difference)) >> 2;
+    const value = ((isHigh ? high : low) >>> (DIGIT_BITS * digitOfWord)) & (BASE - 1);
+    const digit = isHigh ? digitOfWord + DIGITS / 2 : digitOfWord;
+    this.#digits |= 1 << digit;
+    (this.#values[digit] as number) |= 1 << value;
+    return 1 + BASE * digit + value;
+  }
+
+  #setLowest(rank: number): void {
+    double[0] = this.#lowest = rank;
+    this.#lowestHigh = words[HIGH] as number;
+    this.#lowestLow = words[1 - HIGH] as number;
+  }
+
+  /** The lowest list but `LOWEST` that has somebody, or that one. */
+  #lowestList(): number {
+    for (; this.#digits !== 0; this.#digits &= this.#digits - 1) {
+      const digit = lowestBit(this.#digits);
+      for (let values = this.#values[digit] as number; values !== 0; values &= values - 1) {
+        const list = 1 + BASE * digit + lowestBit(values);
+        this.#values[digit] = values;
+        if (this.#lists.last(list) !== NONE) return list;
+      }
+      this.#values[digit] = 0;
+    }
+    return LOWEST;
+  }
+
+  /** The lowest rank is another: those of its list stand in lower ones from now on. */
+  #advance(): void {
+    const list = this.#lowestList();
+    if (list === LOWEST) return;
+    let lowest = Number.POSITIVE_INFINITY;
+    for (let slot = this.#lists.last(list); slot !== NONE; slot = this.#lists.hotter(slot))
+      lowest = Math.min(lowest, this.rank(slot));
+    this.#setLowest(lowest);
+    for (let slot = this.#lists.last(list); slot !== NONE; slot = this.#lists.last(list))
+      this.#lists.move(this.#listOf(this.rank(slot)), slot);
+  }
+
+  /** Those of the lowest rank may not leave, and stay where they are. */
+  #lowestOfOthers(mayLeave: MayLeave): number {
+    for (let list = LOWEST + 1; list <= DIGITS * BASE; list++) {
+      let found = NONE;
+      for (let slot = this.#lists.last(list); slot !== NONE; slot = this.#lists.hotter(slot))
+        if ((found === NONE || this.rank(slot) < this.rank(found)) && mayLeave(slot)) found = slot;
+      if (found !== NONE) return found;
     }
     return NONE;
   }
 
-  #insert(slot: number): void {
-    this.#rise(this.count++, slot, this.#rank[slot] as number, this.#used[slot] as number);
-  }
-
-  #put(at: number, slot: number, rank: number, used: number): void {
-    this.#heap[at] = slot;
-    this.#placedRank[at] = rank;
-    this.#placedUsed[at] = used;
-    this.#at[slot] = at;
-  }
-
-  /** To another place, with what it was placed by. */
-  #shift(from: number, to: number): void {
-    this.#put(to, this.#heap[from] as number, this.#placedRank[from] as number, this.#placedUsed[from] as number);
-  }
-
-  #isLower(rank: number, used: number, at: number): boolean {
-    const other = this.#placedRank[at] as number;
-    return rank < other || (rank === other && used < (this.#placedUsed[at] as number));
-  }
-
-  #rise(from: number, slot: number, rank: number, used: number): void {
-    let at = from;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!this.#isLower(rank, used, parent)) break;
-      this.#shift(parent, at);
-      at = parent;
-    }
-    this.#put(at, slot, rank, used);
-  }
-
-  #sink(from: number, slot: number, rank: number, used: number): void {
-    let at = from;
-    for (let child = 2 * at + 1; child < this.count; child = 2 * at + 1) {
-      const right = child + 1;
-      if (
-        right < this.count &&
-        this.#isLower(this.#placedRank[right] as number, this.#placedUsed[right] as number, child)
-      )
-        child = right;
-      if (this.#isLower(rank, used, child)) break;
-      this.#shift(child, at);
-      at = child;
-    }
-    this.#put(at, slot, rank, used);
-  }
-
-  #grow(): void {
-    const slots = this.#entries.slots;
-    this.#heap = grown(this.#heap, slots);
-    this.#at = grown(this.#at, slots);
-    this.#rank = grown(this.#rank, slots);
-    this.#used = grown(this.#used, slots);
-    this.#placedRank = grown(this.#placedRank, slots);
-    this.#placedUsed = grown(this.#placedUsed, slots);
+  /** Anew, from a rank below all others. */
+  #begin(rank: number): void {
+    const slots: number[] = [];
+    this.lowestFirst((slot) => slots.push(slot));
+    this.#setLowest(rank);
+    for (const slot of slots) this.#lists.move(this.#listOf(this.rank(slot)), slot);
   }
 }

@@ -14,7 +14,7 @@ const USES_MAX = 3;
 const USES_TO_STAY = 2;
 
 export function createS3Fifo(entries: Entries): Policy {
-  const lists = new Lists(entries, 2);
+  const lists = new Lists(entries, 2, true);
   const left = new Ghosts();
   let uses = new Uint8Array(entries.slots);
 

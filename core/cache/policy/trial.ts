@@ -10,8 +10,8 @@ export interface Trial {
   readonly policy: Policy;
   /** Whether it was there; if not, it is from now on. */
   ask(hash: number, bytes: number, cost: number): boolean;
-  /** From now on only keys whose hash is below are asked for, and there is so much room for them. */
-  restrict(hashBelow: number, bytesMax: number): void;
+  /** From now on only keys whose hash has none of these bits are asked for, and there is so much room for them. */
+  restrict(hashBits: number, bytesMax: number): void;
 }
 
 const anyone = () => true;
@@ -50,9 +50,9 @@ export function createTrial(entries: Entries, policy: Policy): Trial {
       policy.admit(slot);
       return false;
     },
-    restrict(hashBelow, bytesMax) {
+    restrict(hashBits, bytesMax) {
       const others: number[] = [];
-      policy.coldestFirst((slot) => (entries.hash[slot] as number) >= hashBelow && others.push(slot));
+      policy.coldestFirst((slot) => ((entries.hash[slot] as number) & hashBits) !== 0 && others.push(slot));
       for (const slot of others) {
         policy.remove(slot);
         index.delete(entries.hash[slot] as number);

@@ -70,7 +70,7 @@ function createModel(random: Seeded, name: string) {
         return;
       }
       const bytes = 1 + (key % 7) * (key % 11);
-      const hash = Math.imul(key + 1, 0x9e37_79b1) >>> 0;
+      const hash = Math.imul(key + 1, 0x9e37_79b1);
       if (!makeRoom(hash, bytes)) return;
       const slot = entries.add(hash, bytes, 1 + (key % 3));
       held.set(key, { slot, bytes, hash });

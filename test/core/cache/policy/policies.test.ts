@@ -4,8 +4,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { belady } from '../../../../bench/lib/belady.ts';
+import { madeTraces, zipfKeys } from '../../../../bench/lib/made-traces.ts';
 import { hashOfNumber, replay } from '../../../../bench/lib/replay.ts';
-import { madeTraces, traceOf, zipfKeys } from '../../../../bench/lib/traces.ts';
+import { traceOf } from '../../../../bench/lib/traces.ts';
 import { type Adaptive, createAdaptive } from '../../../../core/cache/policy/adaptive.ts';
 import { Entries } from '../../../../core/cache/policy/entries.ts';
 import { Ghosts } from '../../../../core/cache/policy/ghosts.ts';
@@ -13,6 +14,7 @@ import { HashIndex } from '../../../../core/cache/policy/hash-index.ts';
 import { Past } from '../../../../core/cache/policy/past.ts';
 import { POLICIES, POLICY_NAMES, type PolicyName } from '../../../../core/cache/policy/policies.ts';
 import { NONE } from '../../../../core/cache/policy/policy.ts';
+import { Ranking } from '../../../../core/cache/policy/ranking.ts';
 import { Sketch } from '../../../../core/cache/policy/sketch.ts';
 import { createTrial } from '../../../../core/cache/policy/trial.ts';
 import { seeded } from '../../../support/seeded.ts';
@@ -161,16 +163,64 @@ test('Past remembers uses as it grows, and who left last, in order', () => {
   assert.deepEqual(last.slice(30), [...hashes.slice(-2), 7]);
 });
 
-test('Sketch never says too little, halves in time, and keeps its counts as it grows', () => {
-  const sketch = new Sketch(1000);
-  for (let key = 0; key < 500; key++) for (let i = 0; i <= key % 8; i++) sketch.add(hashOfNumber(key));
+test('Sketch never says too little, halves when told, and keeps its counts as it grows', () => {
+  const sketch = new Sketch();
+  sketch.fit(1000);
+  for (let key = 0; key < 500; key++) sketch.raise(hashOfNumber(key), key % 16);
   const counts = () => Array.from({ length: 500 }, (_, key) => sketch.count(hashOfNumber(key)));
   const before = counts();
-  for (const [key, count] of before.entries()) assert.ok(count > key % 8);
+  for (const [key, count] of before.entries()) assert.ok(count >= key % 16);
+  assert.ok(before.filter((count, key) => count === key % 16).length > 450);
+  sketch.raise(hashOfNumber(15), 3);
   sketch.fit(4000);
   assert.deepEqual(counts(), before);
-  for (let i = 0; i < 45_000; i++) sketch.add(hashOfNumber(1000 + i));
-  assert.ok(counts().reduce((a, b) => a + b) < 2 * before.reduce((a, b) => a + b));
+  sketch.halve();
+  assert.deepEqual(
+    counts(),
+    before.map((count) => count >> 1),
+  );
+});
+
+test('Ranking has the lowest first, the longer unused among equals, and takes ranks below all others', () => {
+  const random = seeded();
+  const entries = new Entries(1e9);
+  const ranking = new Ranking(entries);
+  const held = new Map<number, { rank: number; used: number }>();
+  const pinned = new Set<number>();
+  const mayLeave = (slot: number) => !pinned.has(slot);
+  const order = ([, a]: [number, { rank: number; used: number }], [, b]: [number, { rank: number; used: number }]) =>
+    a.rank - b.rank || a.used - b.used;
+  for (let step = 0; step < 20_000; step++) {
+    const floor = step / 10;
+    const rank =
+      random.below(50) === 0 ? random.next() : floor + (random.below(2) ? random.below(9) : 9 * random.next());
+    const [some] = [...held.keys()].slice(random.below(held.size + 1));
+    if (held.size < 60 && random.below(2) === 0) {
+      const slot = entries.add(step, 1, 1);
+      ranking.add(slot, rank);
+      held.set(slot, { rank, used: step });
+    } else if (some !== undefined && random.below(3) > 0) {
+      const higher = Math.max(rank, ranking.rank(some));
+      ranking.raise(some, higher);
+      held.set(some, { rank: higher, used: step });
+      if (pinned.size < 20 && random.below(8) === 0) pinned.add(some);
+    } else {
+      const free = [...held].filter(([slot]) => mayLeave(slot)).sort(order);
+      const slot = ranking.lowest(mayLeave);
+      assert.equal(slot, free[0]?.[0] ?? NONE, `SEED=${random.seed}, step ${step}`);
+      if (slot === NONE || random.below(4) === 0) continue;
+      ranking.remove(slot);
+      entries.drop(slot, true);
+      held.delete(slot);
+      if (random.below(20) === 0) pinned.clear();
+    }
+  }
+  const slots: number[] = [];
+  ranking.lowestFirst((slot) => slots.push(slot));
+  assert.deepEqual(
+    slots,
+    [...held].sort(order).map(([slot]) => slot),
+  );
 });
 
 test('belady is at least as good as every policy, and exact on a loop', () => {
@@ -199,7 +249,7 @@ test('adaptive comes near the best of the single policies, or above it, where th
 test('adaptive tells the pattern, who is in charge and the hit ratio of each shadow', () => {
   const reportOn = (keys: ArrayLike<number>) => {
     const entries = new Entries(300, 10_000);
-    const policy: Adaptive = createAdaptive(entries, () => 'hits');
+    const policy: Adaptive = createAdaptive(entries, () => 'hits', { experts: ['lru', 'wtinylfu-climber', 'lfu'] });
     const trial = createTrial(entries, policy);
     for (const key of Array.from(keys)) trial.ask(hashOfNumber(key), 1, 1);
     return policy.report();
