@@ -3,7 +3,7 @@
 // back for the rest by its number.
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { leaving, write } from './bodies.ts';
-import type { KvNumberedEvent } from './contract/kv.ts';
+import type { KvNumberedEvent } from './contract/kv-calls.ts';
 import { problem } from './contract/problems.ts';
 import type { C } from './route.ts';
 

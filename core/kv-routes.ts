@@ -2,18 +2,16 @@
 import type { Hono } from 'hono';
 import { leaving } from './bodies.ts';
 import type { Kv } from './cache/kv.ts';
+import { kvAttentionQuerySchema, kvLoadSchema, kvStoreQuerySchema } from './contract/kv.ts';
 import {
-  kvAttentionQuerySchema,
   kvClearSchema,
   kvEventsQuerySchema,
-  kvLoadSchema,
   kvLookupSchema,
   kvMoveSchema,
   kvPinSchema,
   kvRecodeSchema,
-  kvStoreQuerySchema,
   kvUnpinSchema,
-} from './contract/kv.ts';
+} from './contract/kv-calls.ts';
 import { parseBody, parseQuery, SAFETENSORS } from './contract/messages.ts';
 import { sendEvents } from './event-stream.ts';
 import { allow, type C, type CoreEnv, jsonBody, refuseOtherMedia, sendBody, signedBody } from './route.ts';

@@ -2,7 +2,7 @@
 // `kv load`: a list, a text file, or a safetensors file with `tokens`.
 
 import type { z } from 'zod';
-import { kvClearSchema, kvLookupSchema, kvPinSchema } from '../core/contract/kv.ts';
+import { kvClearSchema, kvLookupSchema, kvPinSchema } from '../core/contract/kv-calls.ts';
 import { type Call, json, usage } from './cli-call.ts';
 import { Failure, writeTo } from './cli-files.ts';
 import { optionOf, tokensOf } from './cli-kv.ts';

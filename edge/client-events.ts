@@ -2,7 +2,7 @@
 // there, it is asked again from the last number on, after growing pauses; who is refused, or has asked too often in a row
 // without an answer, gets the error. Pure.
 
-import { type KvNumberedEvent, kvEventGapSchema, kvEventSchema } from '../core/contract/kv.ts';
+import { type KvNumberedEvent, kvEventGapSchema, kvEventSchema } from '../core/contract/kv-calls.ts';
 import { BlatamError, refusal, withQuery } from './client-answers.ts';
 import { type Answer, type Ask, TransferError } from './client-wire.ts';
 

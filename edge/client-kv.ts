@@ -8,19 +8,25 @@
 import type { z } from 'zod';
 import type { Crypto } from '../core/contract/crypto.ts';
 import {
-  type KvClearAnswer,
   type KvDtype,
+  type KvShape,
+  type KvStoreAnswer,
+  kvLoadSchema,
+  kvStoreAnswerSchema,
+  type RopeAsked,
+  readAttentionBody,
+  readStoreBody,
+} from '../core/contract/kv.ts';
+import {
+  type KvClearAnswer,
   type KvLookupAnswer,
   type KvMoveAnswer,
   type KvNumberedEvent,
   type KvPinAnswer,
   type KvRecodeAnswer,
-  type KvShape,
-  type KvStoreAnswer,
   type KvUnpinAnswer,
   kvClearAnswerSchema,
   kvClearSchema,
-  kvLoadSchema,
   kvLookupAnswerSchema,
   kvLookupSchema,
   kvMoveAnswerSchema,
@@ -29,13 +35,9 @@ import {
   kvPinSchema,
   kvRecodeAnswerSchema,
   kvRecodeSchema,
-  kvStoreAnswerSchema,
   kvUnpinAnswerSchema,
   kvUnpinSchema,
-  type RopeAsked,
-  readAttentionBody,
-  readStoreBody,
-} from '../core/contract/kv.ts';
+} from '../core/contract/kv-calls.ts';
 import { SAFETENSORS } from '../core/contract/messages.ts';
 import type { Layout, TensorData } from '../core/contract/tensors.ts';
 import { collect, isMissing, readJson, refusal, withQuery } from './client-answers.ts';

@@ -29,21 +29,17 @@ import { type ClientCompute, clientCompute } from './client-compute.ts';
 import { type ClientKv, clientKv } from './client-kv.ts';
 import { type Answer, lengthOf, openWire, type StreamBody, TransferError, type WireOptions } from './client-wire.ts';
 
+export type { KvBlock, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../core/contract/kv.ts';
 export type {
-  KvBlock,
   KvClearAnswer,
-  KvDtype,
   KvExplanation,
   KvLookupAnswer,
   KvMoveAnswer,
   KvNumberedEvent,
   KvPinAnswer,
   KvRecodeAnswer,
-  KvShape,
-  KvStoreAnswer,
   KvUnpinAnswer,
-  RopeAsked,
-} from '../core/contract/kv.ts';
+} from '../core/contract/kv-calls.ts';
 export type { ListAnswer, PutAnswer, TensorEntry } from '../core/contract/messages.ts';
 export type { TensorData } from '../core/contract/tensors.ts';
 export { BlatamError } from './client-answers.ts';

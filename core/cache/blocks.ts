@@ -7,7 +7,8 @@
 // Invariants: each block but a chain's first has its parent held, which lives as long and is wanted as much, or more; `size`
 // counts what `find` can find.
 import { createHash } from 'node:crypto';
-import type { KvCause, KvShape, Rope } from '../contract/kv.ts';
+import type { KvShape, Rope } from '../contract/kv.ts';
+import type { KvCause } from '../contract/kv-calls.ts';
 
 export interface Root {
   readonly hash: Buffer;

@@ -1,6 +1,6 @@
 // The book of what happens to blocks, kept for those who have stored them: their stakes, what left and why, and the events
 // that they may follow. Whoever only reads what others have stored under a salt is told nothing of it.
-import type { KvCause, KvEvent } from '../contract/kv.ts';
+import type { KvCause, KvEvent } from '../contract/kv-calls.ts';
 import { createEvents, type KvEvents } from './kv-events.ts';
 import type { KvBlock } from './kv-held.ts';
 import { createHistory, type KvHistory } from './kv-history.ts';

@@ -2,16 +2,15 @@
 // All but clear speak of the longest held beginning of a sequence. What others alone have stored under a salt may be looked up
 // and pinned by whoever knows the salt, and is neither recoded, moved nor cleared by him.
 import { type Form, isRotated, parseRecordCodec, sameForm } from '../codec/pages.ts';
+import type { KvBlock as KvBlockAnswer, KvShape } from '../contract/kv.ts';
 import type {
-  KvBlock as KvBlockAnswer,
   KvClearAnswer,
   KvLookupAnswer,
   KvMoveAnswer,
   KvPinAnswer,
   KvRecodeAnswer,
-  KvShape,
   KvUnpinAnswer,
-} from '../contract/kv.ts';
+} from '../contract/kv-calls.ts';
 import { problem } from '../contract/problems.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { Pool } from '../gpu/pool.ts';

@@ -1,7 +1,7 @@
 // Forgetting what a tenant has stored: all of it, or that of a model, under a salt, or that begins with some tokens. Pinned or
 // not. What other tenants have stored too, under a salt, stays, and is no longer this tenant's. Whoever reads a block goes on.
 import { BLOCK_TOKENS } from '../codec/pages.ts';
-import type { KvClearAnswer } from '../contract/kv.ts';
+import type { KvClearAnswer } from '../contract/kv-calls.ts';
 import { type Root, scopeOf } from './blocks.ts';
 import type { KvBook } from './kv-book.ts';
 import type { KvBlock, KvBlocks } from './kv-held.ts';

@@ -3,7 +3,7 @@
 // restart is never taken for one of now.
 // A follower has a place in the log, and nothing is kept for it: whoever is further behind than what is kept is told of a gap,
 // and so is who asks for numbers that the log does not know. Followers wait without end until they are closed.
-import type { KvEvent, KvEventGap, KvNumberedEvent } from '../contract/kv.ts';
+import type { KvEvent, KvEventGap, KvNumberedEvent } from '../contract/kv-calls.ts';
 import { problem } from '../contract/problems.ts';
 import { createByTenant } from './by-tenant.ts';
 

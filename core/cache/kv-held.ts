@@ -5,7 +5,8 @@
 
 import type { CodedPages } from '../codec/attention.ts';
 import { BLOCK_TOKENS, type Form, pageBytes } from '../codec/pages.ts';
-import type { KvCause, KvShape } from '../contract/kv.ts';
+import type { KvShape } from '../contract/kv.ts';
+import type { KvCause } from '../contract/kv-calls.ts';
 import { problem } from '../contract/problems.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Pool } from '../gpu/pool.ts';

@@ -1,6 +1,6 @@
 // What left, for whom it was: the last 4,096 blocks of each of 64 tenants, by their hashes, with when and why, and the 64 roots
 // that they were last of. Only what a tenant has stored itself stands in its part, and only its own pushes that out.
-import type { KvCause } from '../contract/kv.ts';
+import type { KvCause } from '../contract/kv-calls.ts';
 import type { Block, Root } from './blocks.ts';
 import { createByTenant } from './by-tenant.ts';
 

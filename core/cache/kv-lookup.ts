@@ -2,14 +2,15 @@
 // salt, and of nobody else's: whoever shares a salt finds what lies under it, and learns nothing of what does not.
 // What is right there comes first (expired, or gone), then what lies elsewhere, then what is like it.
 import { BLOCK_TOKENS } from '../codec/pages.ts';
-import type { KvExplanation, KvShape } from '../contract/kv.ts';
+import type { KvShape } from '../contract/kv.ts';
+import type { KvExplanation } from '../contract/kv-calls.ts';
 import type { Block, Blocks, Match, Root } from './blocks.ts';
 import type { KvHistory } from './kv-history.ts';
 import type { Stakes } from './kv-stakes.ts';
 
 /** Continuations that are compared with what was asked for; where more are held, the rest is not looked at. */
 const NEAREST_MAX = 4096;
-/** Other roots that are tried; each is a walk along the sequence. */
+/** Roots that are tried, of those here and of those elsewhere: the last ones that were stored under. */
 const ROOTS_MAX = 8;
 
 export interface Asked {
@@ -50,7 +51,7 @@ function rootsHere({ tenant, scope, model, fits }: Asked, before: Block<unknown>
   if (before) return [before.root];
   const all = [...known.stakes.rootsOf(tenant), ...known.history.roots(tenant)];
   const here = all.filter((root) => root.scope === scope && root.model === model && fits(root.shape));
-  return [...new Map(here.map((root) => [root.hash.toString('hex'), root])).values()];
+  return [...new Map(here.map((root) => [root.hash.toString('hex'), root])).values()].slice(-ROOTS_MAX);
 }
 
 /** Of the tenant's blocks that are held there, the one that agrees longest. */

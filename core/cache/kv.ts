@@ -6,14 +6,8 @@
 
 import { attend } from '../codec/attention.ts';
 import { BLOCK_TOKENS } from '../codec/pages.ts';
-import type {
-  KvBlock as KvBlockAnswer,
-  KvDtype,
-  KvNumberedEvent,
-  KvShape,
-  KvStoreAnswer,
-  RopeAsked,
-} from '../contract/kv.ts';
+import type { KvBlock as KvBlockAnswer, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../contract/kv.ts';
+import type { KvNumberedEvent } from '../contract/kv-calls.ts';
 import { Problem, problem } from '../contract/problems.ts';
 import { DTYPES, joinParts, type TensorShape, tensorHeader, tensorParts } from '../contract/tensors.ts';
 import type { Pieces } from '../gpu/pieces.ts';

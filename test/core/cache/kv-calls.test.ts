@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { KvOptions, KvStoreOptions } from '../../../core/cache/kv.ts';
 import type { KvLookupOptions } from '../../../core/cache/kv-calls.ts';
-import type { KvNumberedEvent } from '../../../core/contract/kv.ts';
+import type { KvNumberedEvent } from '../../../core/contract/kv-calls.ts';
 import { Problem } from '../../../core/contract/problems.ts';
 import { joinParts, type TensorData, tensorParts } from '../../../core/contract/tensors.ts';
 import { SOURCE } from '../../support/adapters.ts';

@@ -5,7 +5,7 @@ import { rootOf, scopeOf } from '../../../core/cache/blocks.ts';
 import { createEvents, type KvEvents } from '../../../core/cache/kv-events.ts';
 import { createHistory } from '../../../core/cache/kv-history.ts';
 import { createStakes } from '../../../core/cache/kv-stakes.ts';
-import type { KvNumberedEvent } from '../../../core/contract/kv.ts';
+import type { KvNumberedEvent } from '../../../core/contract/kv-calls.ts';
 import { Problem } from '../../../core/contract/problems.ts';
 import { patience } from '../../support/engine.ts';
 
