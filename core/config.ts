@@ -2,7 +2,18 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { parseAdapter } from './contract/adapter-choice.ts';
-import { choice, type Environment, integer, list, readSettings, secret, setting, text } from './contract/settings.ts';
+import { OBJECTIVES, STRATEGIES } from './contract/policy.ts';
+import {
+  choice,
+  type Environment,
+  integer,
+  list,
+  optional,
+  readSettings,
+  secret,
+  setting,
+  text,
+} from './contract/settings.ts';
 import { sharedSettings } from './contract/shared-settings.ts';
 
 const ADAPTERS = 'must be auto, or a list of system, swiftshader and paths of Vulkan driver manifests';
@@ -72,6 +83,26 @@ export const coreSettings = {
     integer(0, 86_400),
     '60',
     'attention compares pages with their checksums that nobody has compared for so long (0: each time)',
+  ),
+  CACHE_STRATEGY: setting(
+    choice(STRATEGIES),
+    'adaptive',
+    'who leaves an adapter that is full: by lru, lfu, or the best of several (adaptive)',
+  ),
+  CACHE_OBJECTIVE: setting(
+    choice(OBJECTIVES),
+    'hits',
+    'what adaptive makes the most of: hits, bytes of hits, or the cost of having tensors again',
+  ),
+  CACHE_ADJUST_EVERY: setting(
+    optional(integer(100, 1_000_000)),
+    '',
+    'requests between two comparisons of strategies by adaptive; unset: by what is held',
+  ),
+  TENANT_MEMORY_PERCENT: setting(
+    integer(1, 100),
+    '100',
+    'share of each adapter that the tensors of one tenant may take',
   ),
   CACHE_ENTRIES_MAX: setting(integer(1, 10_000_000), '1000000', 'most tensors held'),
   MASTER_KEY: setting(secret(32), '', 'base64, seals the secrets in the database; unset: DATA_DIR/master.key'),

@@ -116,6 +116,12 @@ async function startCore(config: CoreConfig) {
     store,
     bodyBytesMax: config.BODY_BYTES_MAX,
     entriesMax: config.CACHE_ENTRIES_MAX,
+    course: {
+      strategy: config.CACHE_STRATEGY,
+      objective: config.CACHE_OBJECTIVE,
+      adjustEvery: config.CACHE_ADJUST_EVERY,
+    },
+    tenantShare: config.TENANT_MEMORY_PERCENT / 100,
     now: Date.now,
     log,
   });

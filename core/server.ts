@@ -7,12 +7,12 @@ import { leaving } from './bodies.ts';
 import type { Cache } from './cache/cache.ts';
 import type { Claims } from './cache/claims.ts';
 import type { Kv } from './cache/kv.ts';
+import { addCacheRoutes } from './cache-routes.ts';
 import type { Authenticate, SealKey } from './callers.ts';
 import { addClaimRoutes } from './claim-routes.ts';
 import { contentDigest } from './contract/content-digest.ts';
 import { INTERNAL_SCOPE } from './contract/internal.ts';
 import {
-  checkQuerySchema,
   listQuerySchema,
   moveBodySchema,
   parseBody,
@@ -139,10 +139,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   addBatchRoutes(app, parts);
   addClaimRoutes(app, claims, cache);
   addKvRoutes(app, parts.kv);
-  app.get('/v1/cache/stats', (c) => {
-    allow(c, 'tensors:read', 'stats');
-    return c.json({ ...cache.stats(), kv: parts.kv.stats() });
-  });
+  addCacheRoutes(app, cache, parts.kv);
   app.get('/v1/adapters', (c) => {
     allow(c, 'tensors:read', 'adapters');
     return c.json({ adapters: pool.report() });
@@ -169,14 +166,6 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     allow(c, 'cache:admin', 'restart');
     const adapter = c.req.param('id');
     return c.json({ adapter, ...(await cache.restart(adapter, leaving(c.env.outgoing))) });
-  });
-  app.post('/v1/cache/check', async (c) => {
-    allow(c, 'cache:admin', 'check');
-    const { pages } = parseQuery(checkQuerySchema, new URL(c.req.url).searchParams);
-    const faults = [...cache.check(), ...parts.kv.check()];
-    const verified = pages ? await parts.kv.verify(leaving(c.env.outgoing)) : undefined;
-    faults.push(...(verified?.faults ?? []));
-    return c.json({ ok: faults.length === 0, faults, ...(verified && { pages: verified.pages }) });
   });
   app.get('/v1/internal/keys/:keyid', async (c) => {
     allow(c, INTERNAL_SCOPE, 'key');

@@ -18,7 +18,7 @@ export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam 
 
   blatam put KEY FILE    store a safetensors file; FILE - is stdin, up to 256 MiB
       --ttl S            forget it after S seconds
-      --priority N       0 to 100, kept and shown, not weighed yet (50)
+      --priority N       0 to 100: below 34 it leaves adapters early, above 66 late (50)
       --durability D     through: on disk before the answer (default); back: soon after; none: never
       --codec C          how it is kept (lossless)
   blatam get KEY [FILE]  fetch it into FILE, or the last part of KEY with .safetensors; FILE - is stdout

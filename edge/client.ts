@@ -25,6 +25,7 @@ import {
 import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../core/contract/tensors.ts';
 import { collect, isMissing, readJson, refusal, withQuery } from './client-answers.ts';
 import { type ClientBatch, clientBatch } from './client-batch.ts';
+import { type ClientCache, clientCache, type Stats } from './client-cache.ts';
 import { type ClientCompute, clientCompute } from './client-compute.ts';
 import { type ClientKv, clientKv } from './client-kv.ts';
 import { type Answer, lengthOf, openWire, type StreamBody, TransferError, type WireOptions } from './client-wire.ts';
@@ -85,24 +86,6 @@ export interface ListOptions {
   readonly limit?: number | undefined;
 }
 
-const statsSchema = z.looseObject({
-  entries: z.number(),
-  hits: z.looseObject({ hot: z.number(), cold: z.number() }),
-  misses: z.number(),
-  puts: z.number(),
-  deletes: z.number(),
-  evictions: z.number(),
-  expired: z.number(),
-  lost: z.number(),
-  bytes: z.looseObject({ hot: z.number(), disk: z.number() }),
-  kv: z.looseObject({
-    blocks: z.number(),
-    bytes: z.number(),
-    evictions: z.number(),
-    lost: z.number(),
-    tokens: z.looseObject({ asked: z.number(), matched: z.number() }),
-  }),
-});
 const adapterSchema = z.looseObject({
   id: z.string(),
   name: z.string(),
@@ -117,7 +100,7 @@ const adapterSchema = z.looseObject({
 });
 const adaptersSchema = z.looseObject({ adapters: z.array(adapterSchema) });
 
-export type Stats = z.infer<typeof statsSchema>;
+export type { Stats } from './client-cache.ts';
 export type Adapter = z.infer<typeof adapterSchema>;
 
 export interface Client extends ClientBatch, ClientCompute {
@@ -141,6 +124,8 @@ export interface Client extends ClientBatch, ClientCompute {
   getTensors(key: string): Promise<TensorData[] | undefined>;
   /** The KV of token sequences. */
   readonly kv: ClientKv;
+  /** The cache as a whole. */
+  readonly cache: ClientCache;
 }
 
 export function createClient(options: ClientOptions): Client {
@@ -174,7 +159,7 @@ export function createClient(options: ClientOptions): Client {
         cursor = page.cursor ?? undefined;
       } while (cursor !== undefined);
     },
-    stats: async () => readJson(await ask({ path: '/v1/cache/stats' }), statsSchema),
+    stats: () => client.cache.stats(),
     adapters: async () => (await readJson(await ask({ path: '/v1/adapters' }), adaptersSchema)).adapters,
     putTensors: (key, tensors, putOptions) => client.put(key, joinParts(tensorParts(tensors)), putOptions),
     async getTensors(key) {
@@ -197,6 +182,7 @@ export function createClient(options: ClientOptions): Client {
       get: async (key) => (await client.get(key))?.bytes(),
     }),
     kv: clientKv(ask, crypto),
+    cache: clientCache(ask, crypto),
   };
   return client;
 

@@ -11,7 +11,7 @@ import { type House, type Link, readHouse, readSource, type Source, waysFrom } f
 /** What the core's HTTP face puts together. */
 const FOR_SERVING = [
   ...['core', 'core/bodies.ts', 'core/metrics.ts', 'core/route.ts', 'core/event-stream.ts'],
-  ...['core/batch-routes.ts', 'core/claim-routes.ts', 'core/kv-routes.ts'],
+  ...['core/batch-routes.ts', 'core/cache-routes.ts', 'core/claim-routes.ts', 'core/kv-routes.ts'],
   ...['core/contract', 'core/gpu', 'core/cache', 'core/store', 'core/cluster', 'core/jobs', 'db'],
 ];
 
@@ -32,6 +32,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/bodies.ts': FOR_SERVING,
   'core/route.ts': FOR_SERVING,
   'core/batch-routes.ts': FOR_SERVING,
+  'core/cache-routes.ts': FOR_SERVING,
   'core/claim-routes.ts': FOR_SERVING,
   'core/kv-routes.ts': FOR_SERVING,
   'core/event-stream.ts': FOR_SERVING,

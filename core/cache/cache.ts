@@ -2,12 +2,13 @@
 // An entry is immutable; a PUT of its key puts another in its place, and readers of the old one finish on the old one.
 // Invariants: what is answered to a PUT `through` is synced on disk; an entry without pages and without a record does not
 // exist; pages of an entry are released once, after its last reader. Everything that changes one key happens in the
-// key's own order. First form of the cache: least recently used entries leave the adapter, one tier above the disk.
+// key's own order. Who leaves an adapter for others is said by policies (lodgings.ts), chosen at the start or at any time.
 // What comes to an adapter while it drains leaves it again, as soon as it is the key's entry.
 // The parts: room.ts finds room, put.ts and read.ts carry bodies in and out, ledger.ts knows what the disk has, flush.ts writes
 // back, departures.ts and moves.ts lead entries off adapters, sweep.ts off the end of their time.
 
 import type { TensorEntry } from '../contract/messages.ts';
+import type { PolicyAnswer, PolicyBody } from '../contract/policy.ts';
 import { problem } from '../contract/problems.ts';
 import type { Party } from '../gpu/freight.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
@@ -15,6 +16,7 @@ import type { Pieces } from '../gpu/pieces.ts';
 import type { AdapterReport, Pool } from '../gpu/pool.ts';
 import { createKeyedLock } from '../store/keyed-lock.ts';
 import type { Store } from '../store/store.ts';
+import { type Course, DEFAULT_COURSE } from './course.ts';
 import { createDepartures } from './departures.ts';
 import type { Digests } from './digest.ts';
 import type { Drained } from './drain.ts';
@@ -23,6 +25,7 @@ import { createFlushes } from './flush.ts';
 import { createHoldings } from './holdings.ts';
 import { createLedger } from './ledger.ts';
 import { createMoves, type Drained as DrainedCounts, type Moved } from './moves.ts';
+import { policyAnswer } from './policy-report.ts';
 import { createPut, type Put } from './put.ts';
 import { createRead } from './read.ts';
 import { createRoom } from './room.ts';
@@ -37,6 +40,10 @@ export interface CacheOptions {
   readonly store: Store;
   readonly bodyBytesMax: number;
   readonly entriesMax: number;
+  /** How it is decided who leaves an adapter; default adaptive. */
+  readonly course?: Course;
+  /** Of each adapter, for the tensors of one tenant; default all. */
+  readonly tenantShare?: number;
   readonly now: () => number;
   readonly log: (line: string) => void;
 }
@@ -57,7 +64,8 @@ export interface CacheStats {
   evictions: number;
   expired: number;
   lost: number;
-  bytes: { hot: number; disk: number };
+  /** `saved`: what equal payloads under several names would take beside `hot`. */
+  bytes: { hot: number; disk: number; saved: number };
 }
 
 export type Moving = { readonly key: string } | { readonly prefix: string };
@@ -91,12 +99,17 @@ export interface Cache {
   /** An adapter's process is gone: forget what was only there. */
   dropLost(): void;
   stats(): CacheStats;
+  /** By which strategy tensors leave adapters, and what it has found out about a tenant's. */
+  policy(tenant: string): PolicyAnswer;
+  /** From now on; nobody leaves by it, and what was learnt goes on as far as the strategies share it. */
+  setPolicy(next: PolicyBody): void;
   close(): Promise<void>;
 }
 
 export function openCache(options: CacheOptions): Cache {
   const { pool, store, pieces, now, log } = options;
-  const holdings = createHoldings(now);
+  const course: Course = { ...(options.course ?? DEFAULT_COURSE) };
+  const holdings = createHoldings(now, { course, quota: options.tenantShare ?? 1 });
   const moves = createMoves({ holdings, pool, pieces });
   const departures = createDepartures({ holdings, moves, pool, log });
   const keys = createKeyedLock();
@@ -199,11 +212,18 @@ export function openCache(options: CacheOptions): Cache {
       misses: count.misses,
       puts: count.puts,
       deletes: count.deletes,
-      evictions: holdings.evictions,
+      evictions: holdings.evictions.room + holdings.evictions.quota,
       expired: sweep.expired,
       lost: departures.lost,
-      bytes: { hot: holdings.hotBytes, disk: store.bytes },
+      bytes: { hot: holdings.hotBytes, disk: store.bytes, saved: holdings.savedBytes },
     }),
+    policy: (tenant) => policyAnswer(course, holdings.report(tenant)),
+    setPolicy({ strategy, objective }) {
+      if (objective) course.objective = objective;
+      if (!strategy || strategy === course.strategy) return;
+      course.strategy = strategy;
+      holdings.follow();
+    },
     async close() {
       await sweep.close();
       await flushes.done();

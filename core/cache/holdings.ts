@@ -1,21 +1,28 @@
 // What is held: entries by name, and which of them have pages on an adapter. Who leaves when room is short is said in
 // lodgings.ts; here they go. Bookkeeping only; nothing here waits, reads or writes.
-// Invariants: pages are released once, and not before the last reader of theirs is done, wherever their entry has moved
-// meanwhile; `hotBytes` is the sum over all pages that are not released, those of replaced entries and those that an entry
-// has moved away from included. Nobody leaves in vain: whoever goes is needed for the room, and the room is got.
-import type { GpuLease } from '../gpu/gpu-lease.ts';
+// Equal payloads of one tenant share their pages: each of its names owns them. Tenants never share.
+// Invariants: pages are released once, with their last owner and not before the last reader of theirs is done, wherever their
+// entry has moved meanwhile; `hotBytes` is the sum over all pages that are not released, those of replaced entries and those
+// that an entry has moved away from included. Nobody leaves in vain: whoever goes is needed for the room, and the room is got.
+import type { Account, GpuLease } from '../gpu/gpu-lease.ts';
+import type { StoredRecord } from '../store/records.ts';
+import { type Course, DEFAULT_COURSE } from './course.ts';
 import { type Entry, idOf, isHot } from './entry.ts';
-import { createLodgings } from './lodgings.ts';
+import { type Asker, createLodgings, type LodgingReport } from './lodgings.ts';
 import { createNames } from './names.ts';
 
 export interface Holdings {
   readonly size: number;
   readonly hotBytes: number;
-  readonly evictions: number;
+  /** What entries would take beside `hotBytes` if they shared no pages. */
+  readonly savedBytes: number;
+  readonly evictions: Readonly<Evictions>;
   /** As the index has it, expired or not. */
   at(id: string): Entry | undefined;
   /** What a caller may see. */
   find(tenant: string, key: string): Entry | undefined;
+  /** Pages with this very payload (its sha-256 says so) under another name of the tenant. */
+  twin(record: StoredRecord): GpuLease | undefined;
   /** Takes the place of whatever the key held. */
   insert(entry: Entry): void;
   /** Out of the index; the disk is another matter. */
@@ -26,16 +33,24 @@ export interface Holdings {
   cool(entry: Entry): void;
   /** Other pages in place of its own, or none; those it had go with the last who still reads from them. */
   move(entry: Entry, lease: GpuLease | undefined): void;
-  /** Just used: last to leave. */
+  /** Just used. */
   touch(entry: Entry): void;
   /** Begins reading; the result ends it. */
   hold(entry: Entry): () => void;
   /** Begins its way to the disk; the result ends it. */
   flush(entry: Entry, done: Promise<void>): () => void;
+  /** For leases of a tenant's tensors. */
+  account(tenant: string): Account;
+  isWithinQuota(lease: GpuLease, bytes: number, tenant: string): boolean;
   /** Whether `makeRoom` could succeed as things stand. */
-  couldMakeRoom(lease: GpuLease, bytes: number): boolean;
+  couldMakeRoom(lease: GpuLease, bytes: number, asker?: Asker): boolean;
   /** Grows the lease to `bytes`, others leaving for it; false, and nobody evicted, if all are too few. */
-  makeRoom(lease: GpuLease, bytes: number): boolean;
+  makeRoom(lease: GpuLease, bytes: number, asker?: Asker): boolean;
+  /** The course has changed; nobody leaves by that. */
+  follow(): void;
+  /** Of the policies that serve a tenant. */
+  report(tenant: string): LodgingReport[];
+  /** With pages, least recently used first. */
   hot(): Entry[];
   expired(): Entry[];
   /** A tenant's entries under a prefix, after a key, in order. */
@@ -44,17 +59,37 @@ export interface Holdings {
   faults(): string[];
 }
 
-export function createHoldings(now: () => number): Holdings {
+export interface Evictions {
+  room: number;
+  quota: number;
+}
+
+export interface HoldingsOptions {
+  readonly course?: Course;
+  /** Of each adapter, for one tenant; default all. */
+  readonly quota?: number;
+}
+
+/** Pages that are not released. */
+interface Hold {
+  readers: number;
+  readonly owners: Set<Entry>;
+}
+
+export function createHoldings(now: () => number, options: HoldingsOptions = {}): Holdings {
+  const { course = DEFAULT_COURSE, quota = 1 } = options;
   const entries = new Map<string, Entry>();
   const names = createNames();
-  const lodgings = createLodgings();
+  const lodgings = createLodgings({ course, quota });
   /** Entries with pages, least recently used first. */
   const hot = new Map<string, Entry>();
   const expiring = new Set<Entry>();
-  /** Every lease that is not released, with the number of its readers. */
-  const readersOf = new Map<GpuLease, number>();
+  const holds = new Map<GpuLease, Hold>();
+  /** By tenant, digest and adapter: pages that others may share. */
+  const twins = new Map<string, GpuLease>();
+  const evictions: Evictions = { room: 0, quota: 0 };
   let hotBytes = 0;
-  let evictions = 0;
+  let savedBytes = 0;
 
   const isExpired = ({ record }: Entry) => record.expiresAt !== null && record.expiresAt <= now();
 
@@ -65,11 +100,12 @@ export function createHoldings(now: () => number): Holdings {
 
   function insert(entry: Entry): void {
     const before = entries.get(entry.id);
+    if (before) touch(before); // who writes a key anew has asked for it
+    if (entry.lease) heat(entry, entry.lease, before);
     if (before) remove(before);
     entries.set(entry.id, entry);
     names.add(entry.record.tenant, entry.record.key);
     if (entry.record.expiresAt !== null) expiring.add(entry);
-    if (entry.lease) heat(entry, entry.lease);
   }
 
   function remove(entry: Entry): void {
@@ -79,67 +115,92 @@ export function createHoldings(now: () => number): Holdings {
     }
     expiring.delete(entry);
     entry.replaced = true;
-    if (!entry.lease || !readersOf.get(entry.lease)) cool(entry); // who reads elsewhere began before it moved
+    cool(entry);
   }
 
-  function heat(entry: Entry, lease: GpuLease): void {
-    house(entry, lease);
-    lodgings.enter(entry, lease);
-    hot.delete(entry.id); // one that is replaced and still read would keep its place in the line
+  function heat(entry: Entry, lease: GpuLease, before?: Entry): void {
+    own(entry, lease);
+    lodgings.enter(entry, lease, before && lodgings.stayOf(before));
+    hot.delete(entry.id); // one that is replaced would keep its place in the line
     hot.set(entry.id, entry);
   }
 
-  function house(entry: Entry, lease: GpuLease): void {
+  function own(entry: Entry, lease: GpuLease): void {
     entry.lease = lease;
-    readersOf.set(lease, 0);
+    const hold = holds.get(lease);
+    if (hold) {
+      hold.owners.add(entry);
+      savedBytes += lease.bytes;
+      return;
+    }
+    holds.set(lease, { readers: 0, owners: new Set([entry]) });
+    twins.set(twinName(entry.record), lease);
     hotBytes += lease.bytes;
   }
 
-  function release(lease: GpuLease): void {
-    if (!readersOf.delete(lease)) return;
+  function disown(entry: Entry, lease: GpuLease): void {
+    const hold = holds.get(lease);
+    if (!hold?.owners.delete(entry)) return;
+    if (hold.owners.size > 0) savedBytes -= lease.bytes;
+    else if (twins.get(twinName(entry.record)) === lease) twins.delete(twinName(entry.record));
+    releaseIfUnused(lease, hold);
+  }
+
+  function releaseIfUnused(lease: GpuLease, { readers, owners }: Hold): void {
+    if (readers > 0 || owners.size > 0 || !holds.delete(lease)) return;
     hotBytes -= lease.bytes;
     lease.release();
   }
 
-  function cool(entry: Entry): void {
+  function cool(entry: Entry, cause?: 'evicted'): void {
     const { lease } = entry;
     if (!lease) return;
-    leaveLine(entry);
-    release(lease);
-  }
-
-  function leaveLine(entry: Entry): void {
-    entry.lease = undefined;
-    lodgings.leave(entry);
+    lodgings.leave(entry, cause);
     if (hot.get(entry.id) === entry) hot.delete(entry.id);
+    entry.lease = undefined;
+    disown(entry, lease);
   }
 
   function move(entry: Entry, next: GpuLease | undefined): void {
     const { lease } = entry;
-    if (next) {
-      house(entry, next);
-      lodgings.move(entry, next);
-    } else leaveLine(entry);
-    if (lease && !readersOf.get(lease)) release(lease);
+    if (!next || !lease) {
+      cool(entry);
+      if (next) heat(entry, next);
+      return;
+    }
+    const stay = lodgings.stayOf(entry);
+    lodgings.leave(entry);
+    own(entry, next);
+    lodgings.enter(entry, next, stay);
+    hot.delete(entry.id); // where it comes it is the youngest
+    hot.set(entry.id, entry);
+    disown(entry, lease);
   }
 
-  /** One reader less; pages that are no longer the entry's go with the last. */
-  function leave(entry: Entry, lease: GpuLease): void {
-    const readers = readersOf.get(lease);
-    if (readers === undefined) return; // lost, and given up already
-    readersOf.set(lease, readers - 1);
-    if (readers === 1 && entry.lease !== lease) release(lease);
+  function touch(entry: Entry): void {
+    if (hot.get(entry.id) !== entry) return;
+    hot.delete(entry.id);
+    hot.set(entry.id, entry);
+    lodgings.touch(entry);
   }
 
   function evict(entry: Entry): void {
-    evictions++;
-    if (entry.onDisk) cool(entry);
-    else remove(entry);
+    cool(entry, 'evicted');
+    if (!entry.onDisk) remove(entry);
+  }
+
+  function makeRoom(lease: GpuLease, bytes: number, asker?: Asker): boolean {
+    const leaving = lodgings.leaving(lease, bytes, asker);
+    if (!leaving) return false;
+    for (const { entry, cause } of leaving) {
+      evictions[cause]++;
+      evict(entry);
+    }
+    return lease.grow(bytes);
   }
 
   function faults(): string[] {
     const found: string[] = [];
-    const owners = new Map<GpuLease, Entry>();
     for (const [id, entry] of entries) {
       if (entry.replaced) found.push(`${id} is held and replaced`);
       if (!entry.lease && !entry.onDisk && !entry.flushing) found.push(`${id} is neither on an adapter nor on disk`);
@@ -148,13 +209,16 @@ export function createHoldings(now: () => number): Holdings {
     for (const [id, entry] of hot) {
       const { lease } = entry;
       if (!lease) found.push(`${id} is in the line without pages`);
-      else if (owners.has(lease)) found.push(`${id} and ${owners.get(lease)?.id} have the same pages`);
-      else if (!readersOf.has(lease)) found.push(`${id} has pages that were released`);
-      if (lease) owners.set(lease, entry);
+      else if (!holds.get(lease)?.owners.has(entry)) found.push(`${id} has pages that are not its own`);
     }
-    for (const [lease, readers] of readersOf)
-      if (readers === 0 && !owners.has(lease)) found.push(`pages on ${lease.adapter} belong to nobody`);
-    const bytes = [...readersOf.keys()].reduce((sum, lease) => sum + lease.bytes, 0);
+    for (const [lease, { readers, owners }] of holds) {
+      if (readers === 0 && owners.size === 0) found.push(`pages on ${lease.adapter} belong to nobody`);
+      const payloads = new Set([...owners].map(({ record }) => twinName(record)));
+      if (payloads.size > 1) found.push(`${[...owners].map(({ id }) => id).join(' and ')} share pages, and differ`);
+      for (const owner of owners)
+        if (owner.lease !== lease) found.push(`${owner.id} has left pages that it still owns`);
+    }
+    const bytes = [...holds.keys()].reduce((sum, lease) => sum + lease.bytes, 0);
     if (bytes !== hotBytes) found.push(`${hotBytes} bytes are counted, ${bytes} are held`);
     found.push(...lodgings.faults());
     return found.map((fault) => fault.replaceAll('\0', '/'));
@@ -167,32 +231,36 @@ export function createHoldings(now: () => number): Holdings {
     get hotBytes() {
       return hotBytes;
     },
-    get evictions() {
-      return evictions;
+    get savedBytes() {
+      return savedBytes;
     },
+    evictions,
     at: (id) => entries.get(id),
     find,
+    twin(record) {
+      const lease = twins.get(twinName(record));
+      return lease?.lost ? undefined : lease;
+    },
     insert,
     remove,
     heat,
     cool,
     move,
-    touch(entry) {
-      if (hot.get(entry.id) !== entry) return;
-      hot.delete(entry.id);
-      hot.set(entry.id, entry);
-      lodgings.touch(entry);
-    },
+    touch,
     hold(entry) {
       const { lease } = entry;
       entry.readers++;
       lodgings.heed(entry);
-      if (lease) readersOf.set(lease, (readersOf.get(lease) ?? 0) + 1);
+      const hold = lease && holds.get(lease);
+      if (hold) hold.readers++;
       return () => {
         entry.readers--;
         lodgings.heed(entry);
-        if (lease) leave(entry, lease);
-        if (entry.readers === 0 && (entry.replaced || entry.lease?.lost)) cool(entry);
+        if (lease && hold) {
+          hold.readers--;
+          releaseIfUnused(lease, hold);
+        }
+        if (entry.readers === 0 && entry.lease?.lost) cool(entry);
       };
     },
     flush(entry, done) {
@@ -203,13 +271,12 @@ export function createHoldings(now: () => number): Holdings {
         lodgings.heed(entry);
       };
     },
+    account: lodgings.account,
+    isWithinQuota: lodgings.isWithinQuota,
     couldMakeRoom: lodgings.couldMakeRoom,
-    makeRoom(lease, bytes) {
-      const leaving = lodgings.leaving(lease, bytes);
-      if (!leaving) return false;
-      for (const entry of leaving) evict(entry);
-      return lease.grow(bytes);
-    },
+    makeRoom,
+    follow: lodgings.follow,
+    report: lodgings.report,
     hot: () => [...hot.values()],
     faults,
     expired: () => [...expiring].filter(isExpired),
@@ -221,3 +288,5 @@ export function createHoldings(now: () => number): Holdings {
     },
   };
 }
+
+const twinName = ({ tenant, digest, bytes }: StoredRecord): string => `${tenant}\0${digest}\0${bytes}`;

@@ -1,46 +1,46 @@
-// One adapter's arena as those see it who lodge there: who is in which slab, how old lodgers and slabs are, and what could be
-// had of them. A slab is as old as the last use of its youngest lodger. A lodger who is loose may be asked to leave; a slab
-// comes free by that if all of its leased pages are those of loose lodgers, and of nobody whom this house does not know.
-// What a lodger does costs a few steps for each slab it has pages in, in the logarithm of those beside it; how many others
-// lodge elsewhere does not matter. `steps` counts what it costs to look for room.
+// One adapter's arena as those see it who lodge there: who is in which slab, which household each belongs to (a tenant's), and
+// what could be had of them. A lodger is a payload with pages, under one name or several of its tenant's; one who is loose
+// may be asked to leave. A slab comes free by that if all of its leased pages are those of loose lodgers, and of nobody
+// whom this house does not know. `steps` counts slabs looked at. Bookkeeping only.
 import type { Arena } from '../gpu/arena.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import { pagesPerSlab } from '../gpu/pages.ts';
 import type { Entry } from './entry.ts';
-import { createQueue, type Queue, type Queued } from './queue.ts';
+import type { Ward, Warded } from './ward.ts';
 
-export interface Lodger extends Queued {
-  readonly entry: Entry;
+export interface Lodger extends Warded {
   readonly lease: GpuLease;
   readonly house: House;
+  readonly household: Household;
+  /** The names it has. */
+  readonly entries: Set<Entry>;
   readonly pages: number;
-  readonly stays: readonly Stay[];
+  readonly slabs: readonly Slab[];
+  ward: Ward<Lodger>;
+  band: number;
   /** The number of its last use. */
   used: number;
   loose: boolean;
+  /** The last ask in which it was named. */
+  asked: number;
 }
 
-/** One lodger in one slab. */
-interface Stay extends Queued {
-  readonly lodger: Lodger;
-  readonly slab: Slab;
-  readonly pages: number;
+/** A tenant's part of a house. */
+export interface Household {
+  readonly tenant: string;
+  /** Of all pages that the tenant's tensors have leased here, those that are coming in or are still read included. */
+  bytes: number;
+  readonly lodgers: Set<Lodger>;
+  /** By band of priority. */
+  readonly wards: (Ward<Lodger> | undefined)[];
 }
 
-interface Slab extends Queued {
+export interface Slab {
   readonly number: number;
   readonly pageBytes: number;
-  /** The youngest first. */
-  readonly stays: Queue<Stay>;
+  /** With how many pages each. */
+  readonly lodgers: Map<Lodger, number>;
   /** Of those who are loose. */
-  loosePages: number;
-  used: number;
-}
-
-/** Pages of one size. */
-interface Rooms {
-  /** Those who are loose. */
-  readonly line: Queue<Lodger>;
   loosePages: number;
 }
 
@@ -49,151 +49,142 @@ export interface House {
   /** Slabs looked at. */
   readonly steps: number;
   readonly isEmpty: boolean;
-  /** Lodges on these pages from now on; there is at least one. */
-  enter(entry: Entry, lease: GpuLease, used: number): Lodger;
+  readonly households: ReadonlyMap<string, Household>;
+  /** What tensors have or could have here: all but what others have. */
+  readonly roomBytes: number;
+  /** Of all households. */
+  readonly tensorBytes: number;
+  household(tenant: string): Household;
+  /** Pages that the tenant takes, or gives back. */
+  account(tenant: string, bytes: number): void;
+  /** Where pages lie. */
+  slabsFor(lease: GpuLease): Slab[];
+  enter(lodger: Lodger): void;
   leave(lodger: Lodger): void;
-  use(lodger: Lodger, used: number): void;
   setLoose(lodger: Lodger, loose: boolean): void;
-  /** Whether so many pages of a size could be had; looks at each slab once at most. */
+  /** Whether so many pages of a size could be had if all who are loose left; looks at each slab once at most. */
   couldGive(pages: number, pageBytes: number): boolean;
-  /** What would bring pages of a size, oldest first: single lodgers, and all of a slab. The house must not change meanwhile. */
-  offers(pageBytes: number): Generator<readonly Lodger[], void, void>;
+  /** Whether a slab would come free for another size. */
+  canEmpty(slab: Slab, pageBytes: number): boolean;
+  /** Those that would. */
+  emptiable(pageBytes: number): Generator<Slab, void, void>;
   /** What was counted wrong, a line each. */
   faults(): string[];
 }
 
-const older = (a: Lodger, b: Lodger): boolean => a.used < b.used;
-const younger = (a: Stay, b: Stay): boolean => a.lodger.used > b.lodger.used;
-/** Two slabs have one age when one lodger is the youngest of both. */
-const olderSlab = (a: Slab, b: Slab): boolean => a.used < b.used || (a.used === b.used && a.number < b.number);
-
 export function createHouse(arena: Arena): House {
   const slabs = new Map<number, Slab>();
-  const slabLine = createQueue(olderSlab);
-  const sizes = new Map<number, Rooms>();
+  const households = new Map<string, Household>();
+  /** Of those who are loose, by page size. */
+  const loosePages = new Map<number, number>();
   let steps = 0;
+  let tensorBytes = 0;
+
+  function household(tenant: string): Household {
+    const known = households.get(tenant);
+    if (known) return known;
+    const fresh: Household = { tenant, bytes: 0, lodgers: new Set(), wards: [] };
+    households.set(tenant, fresh);
+    return fresh;
+  }
 
   function slabOf(number: number, pageBytes: number): Slab {
     const known = slabs.get(number);
     if (known) return known;
-    const slab: Slab = { number, pageBytes, stays: createQueue(younger), loosePages: 0, used: 0, place: -1 };
+    const slab: Slab = { number, pageBytes, lodgers: new Map(), loosePages: 0 };
     slabs.set(number, slab);
     return slab;
-  }
-
-  function roomsOf(pageBytes: number): Rooms {
-    const known = sizes.get(pageBytes);
-    if (known) return known;
-    const rooms: Rooms = { line: createQueue(older), loosePages: 0 };
-    sizes.set(pageBytes, rooms);
-    return rooms;
-  }
-
-  function use(lodger: Lodger, used: number): void {
-    lodger.used = used;
-    if (lodger.loose) roomsOf(lodger.lease.pageBytes).line.put(lodger);
-    for (const stay of lodger.stays) {
-      stay.slab.stays.put(stay);
-      rank(stay.slab);
-    }
-  }
-
-  /** Where it belongs among slabs, by those who lodge there now; nowhere, if nobody does. */
-  function rank(slab: Slab): void {
-    const [first] = slab.stays.all;
-    if (first) {
-      slab.used = first.lodger.used;
-      slabLine.put(slab);
-    } else {
-      slabs.delete(slab.number);
-      slabLine.delete(slab);
-    }
   }
 
   function setLoose(lodger: Lodger, loose: boolean): void {
     if (lodger.loose === loose) return;
     lodger.loose = loose;
     const sign = loose ? 1 : -1;
-    const rooms = roomsOf(lodger.lease.pageBytes);
-    rooms.loosePages += sign * lodger.pages;
-    for (const { slab, pages } of lodger.stays) slab.loosePages += sign * pages;
-    if (loose) rooms.line.put(lodger);
-    else rooms.line.delete(lodger);
+    const { pageBytes } = lodger.lease;
+    loosePages.set(pageBytes, (loosePages.get(pageBytes) ?? 0) + sign * lodger.pages);
+    for (const slab of lodger.slabs) slab.loosePages += sign * (slab.lodgers.get(lodger) ?? 0);
   }
 
-  /** Whether it would come free for another size. */
   function canEmpty(slab: Slab, pageBytes: number): boolean {
     steps++;
     return slab.pageBytes !== pageBytes && slab.loosePages === arena.leasedOf(slab.number);
   }
 
-  const house: House = {
+  /** A household without pages is none. */
+  function dropIfGone(one: Household): void {
+    if (one.bytes <= 0 && one.lodgers.size === 0) households.delete(one.tenant);
+  }
+
+  return {
     arena,
     get steps() {
       return steps;
     },
     get isEmpty() {
-      return slabs.size === 0;
+      return households.size === 0;
     },
-    enter(entry, lease, used) {
-      const stays: Stay[] = [];
-      const { pages, pageBytes } = lease;
-      const lodger: Lodger = { entry, lease, house, pages, stays, used, loose: false, place: -1 };
-      for (const { slab, pages } of lease.lease.slabs())
-        stays.push({ lodger, slab: slabOf(slab, pageBytes), pages, place: -1 });
-      use(lodger, used);
-      return lodger;
+    households,
+    get roomBytes() {
+      return arena.capacityBytes - Math.max(0, arena.usedBytes - tensorBytes);
+    },
+    get tensorBytes() {
+      return tensorBytes;
+    },
+    household,
+    account(tenant, bytes) {
+      const one = household(tenant);
+      one.bytes += bytes;
+      tensorBytes += bytes;
+      dropIfGone(one);
+    },
+    slabsFor: (lease) => lease.lease.slabs().map(({ slab }) => slabOf(slab, lease.pageBytes)),
+    enter(lodger) {
+      for (const { slab, pages } of lodger.lease.lease.slabs())
+        slabOf(slab, lodger.lease.pageBytes).lodgers.set(lodger, pages);
+      lodger.household.lodgers.add(lodger);
     },
     leave(lodger) {
       setLoose(lodger, false);
-      for (const stay of lodger.stays) {
-        stay.slab.stays.delete(stay);
-        rank(stay.slab);
+      for (const slab of lodger.slabs) {
+        slab.lodgers.delete(lodger);
+        if (slab.lodgers.size === 0) slabs.delete(slab.number);
       }
+      lodger.household.lodgers.delete(lodger);
+      dropIfGone(lodger.household);
     },
-    use,
     setLoose,
     couldGive(pages, pageBytes) {
-      let missing = pages - (sizes.get(pageBytes)?.loosePages ?? 0);
-      for (const slab of slabLine.all) {
+      let missing = pages - (loosePages.get(pageBytes) ?? 0);
+      for (const slab of slabs.values()) {
         if (missing <= 0) break;
         if (canEmpty(slab, pageBytes)) missing -= pagesPerSlab(pageBytes);
       }
       return missing <= 0;
     },
-    *offers(pageBytes) {
-      const { line } = roomsOf(pageBytes);
-      const offered: Lodger[] = [];
-      const seen: Slab[] = [];
-      try {
-        for (;;) {
-          const [lodger] = line.all;
-          const [slab] = slabLine.all;
-          if (lodger && !(slab && slab.used < lodger.used)) {
-            line.delete(lodger);
-            offered.push(lodger);
-            yield [lodger];
-          } else if (slab) {
-            slabLine.delete(slab);
-            seen.push(slab);
-            if (canEmpty(slab, pageBytes)) yield slab.stays.all.map(({ lodger }) => lodger);
-          } else return;
-        }
-      } finally {
-        for (const lodger of offered) line.put(lodger);
-        for (const slab of seen) slabLine.put(slab);
-      }
+    canEmpty,
+    *emptiable(pageBytes) {
+      for (const slab of slabs.values()) if (canEmpty(slab, pageBytes)) yield slab;
     },
     faults() {
       const found: string[] = [];
-      for (const { number, loosePages, used, stays } of slabs.values()) {
-        const count = stays.all.reduce((sum, { lodger, pages }) => sum + (lodger.loose ? pages : 0), 0);
+      for (const { number, loosePages, lodgers } of slabs.values()) {
+        let count = 0;
+        for (const [{ loose }, pages] of lodgers) if (loose) count += pages;
         if (count !== loosePages) found.push(`slab ${number} counts ${loosePages} pages to be had, and has ${count}`);
-        if (stays.all.every(({ lodger }) => lodger.used !== used) || stays.all.some(({ lodger }) => lodger.used > used))
-          found.push(`slab ${number} is not as old as its youngest lodger`);
+      }
+      for (const { tenant, bytes, lodgers, wards } of households.values()) {
+        const lodged = sum(lodgers, ({ bytes }) => bytes);
+        if (lodged > bytes) found.push(`${tenant} has ${lodged} bytes of pages, and ${bytes} are counted`);
+        if (sum(wards, (ward) => ward?.count ?? 0) !== lodgers.size)
+          found.push(`${tenant} has ${lodgers.size} payloads, and its policies know others`);
       }
       return found;
     },
   };
-  return house;
 }
+
+const sum = <T>(all: Iterable<T>, of: (one: T) => number): number => {
+  let total = 0;
+  for (const one of all) total += of(one);
+  return total;
+};

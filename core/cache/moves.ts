@@ -58,21 +58,24 @@ type Fate = 'moved' | 'noRoom' | 'gone';
 
 export function createMoves({ holdings, pool, pieces }: MovesOptions): Moves {
   /** Room that costs nobody else anything. */
-  function freeRoom(bytes: number, adapters: readonly string[]): GpuLease | undefined {
+  function freeRoom({ record: { tenant, bytes } }: Entry, adapters: readonly string[]): GpuLease | undefined {
     for (const adapter of adapters) {
-      const lease = pool.lease({ adapter, pageBytes: pageBytesFor(bytes) });
-      if (lease.grow(bytes)) return lease;
+      const lease = leaseFor(tenant, bytes, adapter);
+      if (holdings.isWithinQuota(lease, bytes, tenant) && lease.grow(bytes)) return lease;
       lease.release();
     }
     return undefined;
   }
 
-  function madeRoom(bytes: number, adapter: string): GpuLease | undefined {
-    const lease = pool.lease({ adapter, pageBytes: pageBytesFor(bytes) });
-    if (holdings.makeRoom(lease, bytes)) return lease;
+  function madeRoom({ id, record: { tenant, bytes } }: Entry, adapter: string): GpuLease | undefined {
+    const lease = leaseFor(tenant, bytes, adapter);
+    if (holdings.makeRoom(lease, bytes, { tenant, id })) return lease;
     lease.release();
     return undefined;
   }
+
+  const leaseFor = (tenant: string, bytes: number, adapter: string): GpuLease =>
+    pool.lease({ adapter, pageBytes: pageBytesFor(bytes), account: holdings.account(tenant) });
 
   /** Into pages that `find` gives; asked once the entry is held, so that it does not make room for itself. */
   async function carry(entry: Entry, find: () => GpuLease | undefined, signal: AbortSignal): Promise<Fate> {
@@ -125,7 +128,7 @@ export function createMoves({ holdings, pool, pieces }: MovesOptions): Moves {
         done.there++;
         return;
       }
-      const fate = await carry(entry, () => madeRoom(entry.record.bytes, adapter), signal);
+      const fate = await carry(entry, () => madeRoom(entry, adapter), signal);
       done[fate]++;
       if (fate !== 'moved') return;
       done.bytes += entry.record.bytes;
@@ -140,7 +143,7 @@ export function createMoves({ holdings, pool, pieces }: MovesOptions): Moves {
     signal: AbortSignal,
   ): Promise<Exclude<keyof Drained, 'bytes'>> {
     if (!isHot(entry) || entry.lease?.adapter !== adapter) return 'gone';
-    const fate = await carry(entry, () => freeRoom(entry.record.bytes, othersThan(adapter)), signal);
+    const fate = await carry(entry, () => freeRoom(entry, othersThan(adapter)), signal);
     if (fate !== 'noRoom') return fate;
     if (!entry.onDisk || entry.flushing) return 'kept';
     holdings.move(entry, undefined);

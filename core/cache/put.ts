@@ -61,8 +61,13 @@ export function createPut(parts: PutParts): Put {
     overflowed: boolean;
   }
 
-  async function open(places: Places, { totalBytes }: Layout, { durability, party }: PutOptions): Promise<Sink[]> {
-    const lease = room.find(totalBytes);
+  async function open(
+    places: Places,
+    { totalBytes }: Layout,
+    { tenant, key, durability, party }: PutOptions,
+  ): Promise<Sink[]> {
+    const asker = { tenant, id: idOf(tenant, key) };
+    const lease = room.find(totalBytes, asker);
     places.lease = lease;
     if (!lease && durability === 'none')
       throw problem('capacity_exhausted', `No adapter has room for ${totalBytes} bytes that are not to be on disk.`);
@@ -76,7 +81,7 @@ export function createPut(parts: PutParts): Put {
     }
     const toAdapter: Sink = async (p, n, at) => {
       if (places.overflowed) return;
-      await room.write(lease, p, n, at, party).catch((error: unknown) => {
+      await room.write(lease, p, n, at, asker, party).catch((error: unknown) => {
         party?.leave();
         if (!writer || !isFull(error)) throw error;
         places.overflowed = true;
@@ -92,10 +97,20 @@ export function createPut(parts: PutParts): Put {
     let deduplicated = false;
     if (writer && !later) ({ deduplicated } = await ledger.commit(entry, writer));
     if (!writer) await ledger.forget(entry.id);
+    if (shareTwin(entry)) deduplicated = true;
     holdings.insert(entry);
     if (writer && later) flushes.begin(entry, writer);
     parts.departures.look(entry); // its adapter may have died since the last byte
     return { ...face(entry), created, deduplicated };
+  }
+
+  /** The same payload under another name of the tenant: one place will do. Equal digests prove it. */
+  function shareTwin(entry: Entry): boolean {
+    const twin = room.twin(entry.record);
+    if (!twin) return false;
+    entry.lease?.release();
+    entry.lease = twin;
+    return true;
   }
 
   return async (o) => {

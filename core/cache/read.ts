@@ -48,26 +48,38 @@ export function createRead(parts: ReadParts): Read {
   function promote(entry: Entry) {
     if (entry.promoting || entry.replaced || !pool.ready) return undefined;
     holdings.cool(entry); // what it had was lost with its adapter
-    const found = room.find(entry.record.bytes);
+    const asker = { tenant: entry.record.tenant, id: entry.id };
+    const found = room.find(entry.record.bytes, asker);
     if (!found) return undefined;
     const lease: GpuLease = found;
     entry.promoting = true;
     let failed = false;
     return {
       write: (piece: Piece, length: number, offset: number): Promise<void> =>
-        room.write(lease, piece, length, offset).catch(() => {
+        room.write(lease, piece, length, offset, asker).catch(() => {
           failed = true;
         }),
       end(whole: boolean): void {
         entry.promoting = false;
-        if (whole && !failed && !entry.replaced && !lease.lost) holdings.heat(entry, lease);
+        const isKept = whole && !failed && !entry.replaced && !lease.lost;
+        if (isKept && !room.twin(entry.record)) holdings.heat(entry, lease);
         else lease.release();
+        if (isKept && !isHot(entry)) shareTwin(entry); // it has come there meanwhile
         departures.leaveIfDraining(entry);
       },
     };
   }
 
+  /** The same payload may lie there under another name. */
+  function shareTwin(entry: Entry): void {
+    const twin = entry.replaced ? undefined : room.twin(entry.record);
+    if (!twin) return;
+    holdings.cool(entry);
+    holdings.heat(entry, twin);
+  }
+
   return async function* read(entry, signal, party) {
+    if (!isHot(entry)) shareTwin(entry);
     const release = holdings.hold(entry);
     const promotion = isHot(entry) ? undefined : promote(entry);
     let whole = false;

@@ -31,6 +31,9 @@ export const integer = (min: number, max: number) =>
     .regex(/^\d+$/, 'must be a whole number')
     .transform(Number)
     .refine((n) => n >= min && n <= max, `must be from ${min} to ${max}`);
+/** What it is where it is set. */
+export const optional = <T>(schema: z.ZodType<T, string>) =>
+  z.union([z.literal('').transform((): T | undefined => undefined), schema]);
 export const choice = <const C extends readonly [string, ...string[]]>(choices: C) =>
   z.string().refine((s): s is C[number] => choices.includes(s), `must be one of ${choices.join(', ')}`);
 export const list = z.string().transform((s) => s.split(',').flatMap((item) => item.trim() || []));

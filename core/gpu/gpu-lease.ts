@@ -1,7 +1,7 @@
 // Bytes on one adapter: pages of its arena, and the way to its process. It stays on its adapter; when that adapter's
 // process dies it is `lost`, and what is asked of it fails with `adapter_lost`.
 import { problem } from '../contract/problems.ts';
-import type { Lease, Run } from './arena.ts';
+import type { Arena, Lease, Run } from './arena.ts';
 import type { DeviceLink, RequestOptions, RunOptions, RunReport } from './device-link.ts';
 import type { Piece } from './pieces.ts';
 import type { Work } from './work.ts';
@@ -38,9 +38,18 @@ export interface GpuTrial {
   fits(bytes: number): boolean;
 }
 
-export function gpuLease(adapter: string, link: LeaseLink, options: { pageBytes?: number } = {}): GpuLease {
-  const lease = link.arena.lease(options);
+export interface GpuLeaseOptions {
+  readonly pageBytes?: number;
+  /** Told of every page that is taken, and at the end of all that are given back or lost, in bytes. */
+  readonly account?: Account;
+}
+export type Account = (arena: Arena, bytes: number) => void;
+
+export function gpuLease(adapter: string, link: LeaseLink, { account, ...options }: GpuLeaseOptions = {}): GpuLease {
+  const { arena } = link;
+  const lease = arena.lease(options);
   let bytes = 0;
+  let accounted = 0;
   return {
     adapter,
     lease,
@@ -55,12 +64,15 @@ export function gpuLease(adapter: string, link: LeaseLink, options: { pageBytes?
       return lease.pages;
     },
     grow(size) {
-      const grown = lease.grow(size);
-      if (grown) bytes = Math.max(bytes, size);
-      return grown;
+      if (!lease.grow(size)) return false;
+      bytes = Math.max(bytes, size);
+      const more = lease.pages * lease.pageBytes - accounted;
+      accounted += more;
+      if (more > 0) account?.(arena, more);
+      return true;
     },
     trial() {
-      const trial = link.arena.trial();
+      const trial = arena.trial();
       return {
         give: (other) => trial.give(other.lease),
         keep: (other) => trial.keep(other.lease),
@@ -75,6 +87,9 @@ export function gpuLease(adapter: string, link: LeaseLink, options: { pageBytes?
         throw problem('adapter_lost', `${adapter} was lost, and these pages with it. Send the request again.`);
       return link.run(work, options);
     },
-    release: () => lease.release(),
+    release() {
+      lease.release();
+      if (accounted > 0) account?.(arena, -accounted);
+    },
   };
 }

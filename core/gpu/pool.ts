@@ -7,7 +7,7 @@ import { type Candidate, candidate, SEARCH_ORDER } from './adapters.ts';
 import { type ArenaUsage, BINDING_BYTES, type ClassUsage, PAGE_BYTES } from './arena.ts';
 import { type DeviceLink, NoAdapter, type RunOptions, type RunReport, startDevice } from './device-link.ts';
 import type { KernelSettings } from './device-words.ts';
-import { type GpuLease, gpuLease } from './gpu-lease.ts';
+import { type GpuLease, type GpuLeaseOptions, gpuLease } from './gpu-lease.ts';
 import type { Pieces } from './pieces.ts';
 import { byWorth } from './placement.ts';
 import { createUtilization, type Utilization } from './utilization.ts';
@@ -67,10 +67,9 @@ export interface MemoryReport {
   readonly classes: readonly ClassUsage[];
 }
 
-export interface LeaseOptions {
+export interface LeaseOptions extends GpuLeaseOptions {
   /** Where; else on the best. */
   readonly adapter?: string;
-  readonly pageBytes?: number;
 }
 
 export interface Pool {

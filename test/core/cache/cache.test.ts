@@ -62,6 +62,7 @@ function flipOnDisk(path: string, payload: Uint8Array): void {
   assert.fail('it is nowhere on disk');
 }
 const openFiles = (): number => readdirSync('/dev/fd').length;
+const LRU = { strategy: 'lru', objective: 'hits', adjustEvery: undefined } as const;
 const durabilities: readonly Durability[] = ['through', 'back', 'none'];
 
 for (const transport of ['ring', 'socket'] as const)
@@ -213,8 +214,8 @@ test('entries expire to the millisecond, and are gone from the disk soon after',
   );
 });
 
-test('eviction takes the least recently used; what is durable is served cold, then hot again', async (t) => {
-  const engine = await startEngine(t);
+test('eviction by lru takes the least recently used; what is durable is served cold, then hot again', async (t) => {
+  const engine = await startEngine(t, { cache: { course: LRU } });
   engine.leavePages(40);
   const files = Array.from({ length: 4 }, () => fileOf(9 * PAGE_BYTES)); // 10 pages each
   for (const [i, bytes] of files.entries()) await engine.put(`k${i}`, bytes);
@@ -237,7 +238,7 @@ test('eviction takes the least recently used; what is durable is served cold, th
 });
 
 test('an entry that takes the place of one in use is the youngest', async (t) => {
-  const engine = await startEngine(t);
+  const engine = await startEngine(t, { cache: { course: LRU } });
   engine.leavePages(40);
   for (const key of ['a', 'b']) await engine.put(key, fileOf(9 * PAGE_BYTES)); // 10 pages each
   const reading = held(engine, 'a').read(patience());

@@ -225,15 +225,15 @@ test('a move that is called off calls off what it asked of an adapter', async ()
     };
     const waiting = Promise.withResolvers<void>();
     const arenas = new Map<string, Arena>([A, B].map((id) => [id, createArena(1)]));
-    const leaseOn = (id: string, pageBytes: number): GpuLease => {
+    const leaseOn = (id: string, options: LeaseOptions): GpuLease => {
       const arena = arenas.get(id) ?? createArena(1);
-      return gpuLease(id, { arena, read: answer('read'), write: answer('write'), run: never }, { pageBytes });
+      return gpuLease(id, { arena, read: answer('read'), write: answer('write'), run: never }, options);
     };
-    const pool = { places: () => [A, B], lease: (o?: LeaseOptions) => leaseOn(o?.adapter ?? A, o?.pageBytes ?? 1024) };
+    const pool = { places: () => [A, B], lease: (o: LeaseOptions = {}) => leaseOn(o.adapter ?? A, o) };
     const holdings = createHoldings(() => 0);
     const pieces = await openPieces({ count: 2, shared: false });
     const bytes = PIECE_BYTES + 77; // the second piece is the one that hangs
-    const lease = leaseOn(A, PAGE_BYTES);
+    const lease = leaseOn(A, { pageBytes: PAGE_BYTES, account: holdings.account('t') });
     assert.ok(lease.grow(bytes));
     const facts = { codec: 'raw', dtype: null, shape: null, tensors: 1, priority: 50, createdAt: 0, expiresAt: null };
     const entry = newEntry({ tenant: 't', key: 'k', digest: '', bytes, ...facts }, lease, false);

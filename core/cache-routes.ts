@@ -1,0 +1,32 @@
+// The routes of the cache as a whole: what it counts, by which policy it serves, and whether all is accounted for.
+import type { Hono } from 'hono';
+import { leaving } from './bodies.ts';
+import type { Cache } from './cache/cache.ts';
+import type { Kv } from './cache/kv.ts';
+import { checkQuerySchema, parseBody, parseQuery } from './contract/messages.ts';
+import { policyBodySchema } from './contract/policy.ts';
+import { allow, type CoreEnv, jsonBody } from './route.ts';
+
+export function addCacheRoutes(app: Hono<CoreEnv>, cache: Cache, kv: Kv): void {
+  app.get('/v1/cache/stats', (c) => {
+    allow(c, 'tensors:read', 'stats');
+    return c.json({ ...cache.stats(), kv: kv.stats() });
+  });
+  app.get('/v1/cache/policy', (c) => {
+    const { tenant } = allow(c, 'tensors:read', 'policy');
+    return c.json(cache.policy(tenant));
+  });
+  app.put('/v1/cache/policy', async (c) => {
+    const { tenant } = allow(c, 'cache:admin', 'policy');
+    cache.setPolicy(parseBody(policyBodySchema, await jsonBody(c)));
+    return c.json(cache.policy(tenant));
+  });
+  app.post('/v1/cache/check', async (c) => {
+    allow(c, 'cache:admin', 'check');
+    const { pages } = parseQuery(checkQuerySchema, new URL(c.req.url).searchParams);
+    const faults = [...cache.check(), ...kv.check()];
+    const verified = pages ? await kv.verify(leaving(c.env.outgoing)) : undefined;
+    faults.push(...(verified?.faults ?? []));
+    return c.json({ ok: faults.length === 0, faults, ...(verified && { pages: verified.pages }) });
+  });
+}
