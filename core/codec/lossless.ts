@@ -218,7 +218,7 @@ function decodeStream(
 }
 
 /** The table that a coded container holds. */
-function frequenciesIn(words: Uint32Array): Uint16Array {
+export function frequenciesIn(words: Uint32Array): Uint16Array {
   const frequencies = new Uint16Array(SYMBOLS);
   let i = 0;
   for (let symbol = 0; symbol < SYMBOLS; symbol++) {
