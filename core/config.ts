@@ -104,6 +104,16 @@ export const coreSettings = {
     '100',
     'share of each adapter that the tensors of one tenant may take',
   ),
+  COLD_MEMORY_MIB: setting(
+    integer(0, 1 << 20),
+    '256',
+    'memory for KV that has no room on adapters, compressed (0: none, it is forgotten)',
+  ),
+  KV_RECOMPUTE_TOKENS_PER_SECOND: setting(
+    integer(1, 10_000_000),
+    '2000',
+    'what callers are thought to compute: KV that comes back from memory slower than this, does not',
+  ),
   CACHE_ENTRIES_MAX: setting(integer(1, 10_000_000), '1000000', 'most tensors held'),
   MASTER_KEY: setting(secret(32), '', 'base64, seals the secrets in the database; unset: DATA_DIR/master.key'),
 } as const;

@@ -28,9 +28,11 @@ export function addKvRoutes(app: Hono<CoreEnv>, kv: Kv): void {
   });
   app.post('/v1/kv/load', async (c) => {
     const { tenant } = allow(c, 'kv:read', 'kv-load');
-    const found = kv.load({ tenant, ...withTokens(parseBody(kvLoadSchema, await longBody(c))) });
+    const asked = withTokens(parseBody(kvLoadSchema, await longBody(c)));
+    const signal = leaving(c.env.outgoing);
+    const found = await kv.load({ tenant, ...asked, signal });
     const headers = { 'content-type': SAFETENSORS, 'content-length': String(found.bytes) };
-    return sendBody(c, headers, found.read(leaving(c.env.outgoing)));
+    return sendBody(c, headers, found.read(signal));
   });
   app.post('/v1/kv/attention', async (c) => {
     const { tenant } = allow(c, 'kv:read', 'kv-attention');

@@ -135,11 +135,13 @@ async function startCore(config: CoreConfig) {
       firstBlocks: Math.ceil(config.KV_EXACT_FIRST / BLOCK_TOKENS),
       lastBlocks: Math.ceil(config.KV_EXACT_LAST / BLOCK_TOKENS),
     },
+    coldBytesMax: config.COLD_MEMORY_MIB * 2 ** 20,
+    recomputeTokensPerSecond: config.KV_RECOMPUTE_TOKENS_PER_SECOND,
     verifyMs: config.KV_VERIFY_SECONDS * 1000,
     makeRoom: cache.makeRoom,
     now: Date.now,
   });
-  opened.push({ name: 'kv', close: async () => kv.close() });
+  opened.push({ name: 'kv', close: kv.close });
   beforeStop.push(kv.endEvents);
   forgetLost = () => {
     cache.dropLost();

@@ -90,6 +90,27 @@ export function createMetrics(): CoreMetrics {
         const { evictions, expired, cleared, lost, damaged } = kv.stats();
         return Object.entries({ evicted: evictions, expired, cleared, lost, damaged });
       });
+      const tiers = () => Object.entries(kv.stats().tiers);
+      gauge('blatam_kv_tier_blocks', 'Blocks by where they lie.', 'tier', () => tiers().map(([n, t]) => [n, t.blocks]));
+      gauge('blatam_kv_tier_bytes', 'Bytes by where they lie.', 'tier', () => tiers().map(([n, t]) => [n, t.bytes]));
+      gauge('blatam_kv_memory_bytes', 'Packages of KV in memory.', undefined, () => [['', kv.stats().memory.bytes]]);
+      counter(
+        'blatam_kv_tier_changes_total',
+        'Blocks packed, without pages, back on adapters, not worth it.',
+        'way',
+        () => {
+          const { packed, demotions, returned, declined } = kv.stats().memory;
+          return Object.entries({ packed, demoted: demotions, returned, declined });
+        },
+      );
+      counter('blatam_kv_packed_bytes_total', 'Bytes of packages made, and what they are smaller by.', 'what', () => {
+        const { packedBytes, savedBytes } = kv.stats().memory;
+        return Object.entries({ packed: packedBytes, saved: savedBytes });
+      });
+      counter('blatam_kv_tier_seconds_total', 'Time spent on packing and on returns.', 'way', () => {
+        const { packMs, returnMs } = kv.stats().memory;
+        return Object.entries({ packed: packMs / 1000, returned: returnMs / 1000 });
+      });
       gauge('blatam_kv_pinned_bytes', 'Bytes of KV that pins keep.', undefined, () => [['', kv.stats().pinned.bytes]]);
       gauge('blatam_pieces_free', 'Pieces of memory that no payload holds.', undefined, () => [['', pieces.free]]);
       gauge('blatam_pieces_waiting', 'Payloads that wait for a piece.', undefined, () => [['', pieces.waiting]]);

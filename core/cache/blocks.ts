@@ -3,7 +3,7 @@
 // A block is found by its hash and then compared token by token: a collision is a miss, never another's answer.
 // Only a block that none follows may leave, unless somebody holds it; `leaving` offers those of the lowest priority first, and
 // of one priority the least recently used. Who expires is no longer matched, and there until it is removed, or used anew.
-// Bookkeeping only: nothing here waits, and what a block's pages are is not known here (`P`).
+// Bookkeeping only: nothing here waits, and what is kept of a block is not known here (`P`).
 // Invariants: each block but a chain's first has its parent held, which lives as long and is wanted as much, or more; `size`
 // counts what `find` can find.
 import { createHash } from 'node:crypto';
@@ -27,12 +27,12 @@ export interface Block<P> {
   /** How many come before it. */
   readonly index: number;
   readonly tokens: Int32Array;
-  pages: P;
+  readonly kept: P;
   /** Those that follow it, by hash. */
   readonly next: Map<string, Block<P>>;
   /** Who reads or writes it now: it must not leave. */
   holders: number;
-  /** No longer found; its pages go with its last holder. */
+  /** No longer found; what is kept of it goes with its last holder. */
   removed: boolean;
   /** 0 to 100, the highest that was asked for. */
   priority: number;
@@ -83,12 +83,15 @@ export interface Blocks<P> {
   /** The layouts that are held for a scope and model. */
   layouts(scope: string, model: string): Root[];
   /** After its parent, which is wanted as much and as long; `find` has said that it is not there. */
-  insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, pages: P, wish?: Wish): Block<P>;
+  insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, kept: P, wish?: Wish): Block<P>;
   /** Out of the index, with all that follow it, so many; `gone` is told of each as soon as nobody holds it. */
   remove(block: Block<P>, cause: KvCause): number;
   hold(blocks: readonly Block<P>[]): () => void;
-  /** Blocks that may leave, the first one first; whoever takes one removes it before asking for the next. */
-  leaving(): Generator<Block<P>, void, void>;
+  /**
+   * Blocks that may leave, the first one first; whoever takes one removes it before asking for the next. Or those that may
+   * leave a tier: `isIn` says who is in it now, and only those are looked at, as if there were no others.
+   */
+  leaving(isIn?: (kept: P) => boolean): Generator<Block<P>, void, void>;
   /** Those that have expired and that nobody holds. */
   expired(): Block<P>[];
   all(): Iterable<Block<P>>;
@@ -172,12 +175,12 @@ export function createBlocks<P>({ blockTokens, now, gone, left }: BlocksOptions<
     else expiring.add(block);
   }
 
-  function insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, pages: P, wish = USUAL): Block<P> {
+  function insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, kept: P, wish = USUAL): Block<P> {
     if (tokens.length !== blockTokens) throw new Error(`a block of ${tokens.length} tokens was to be inserted`);
     if (parent?.removed) throw new Error('a block was to follow one that is no longer held');
     const hash = nameOf(root, parent, tokens);
     const index = parent ? parent.index + 1 : 0;
-    const made = { hash, root, parent, index, tokens: tokens.slice(), pages };
+    const made = { hash, root, parent, index, tokens: tokens.slice(), kept };
     const block: Block<P> = { ...made, ...wish, stakes: 0, next: new Map(), holders: 0, removed: false };
     const other = blocks.get(hash);
     if (other) remove(other, 'lost'); // a collision of hashes, or our bug: the latest is the one that is found
@@ -243,9 +246,10 @@ export function createBlocks<P>({ blockTokens, now, gone, left }: BlocksOptions<
         for (const block of held) if (--block.holders === 0 && block.removed) gone(block);
       };
     },
-    *leaving() {
+    *leaving(isIn = () => true) {
+      const isLast = ({ next }: Block<P>) => !next.values().some(({ kept }) => isIn(kept));
       for (const line of lines)
-        for (const block of line.values()) if (block.next.size === 0 && block.holders === 0) yield block;
+        for (const block of line.values()) if (block.holders === 0 && isIn(block.kept) && isLast(block)) yield block;
     },
     expired: () => [...expiring].filter(({ expiresAt, holders }) => expiresAt <= now() && holders === 0),
     all: () => blocks.values(),

@@ -17,11 +17,12 @@ import type { Pool } from '../gpu/pool.ts';
 import { type Match, type Root, scopeOf } from './blocks.ts';
 import type { KvBook } from './kv-book.ts';
 import { clear, type KvClearOptions } from './kv-clear.ts';
-import type { Held, HeldPages, KvBlock } from './kv-held.ts';
+import type { HeldPages, Kept, KvBlock } from './kv-held.ts';
 import { explain } from './kv-lookup.ts';
 import { moveBlock } from './kv-moves.ts';
 import type { Pins } from './kv-pins.ts';
 import { recode } from './kv-recode.ts';
+import type { Returns } from './kv-returns.ts';
 
 /** Tokens of a sequence, whose they are. */
 export interface KvAsked {
@@ -48,6 +49,7 @@ export interface KvCalls {
 
 export interface CallsOptions {
   readonly held: HeldPages;
+  readonly returns: Pick<Returns, 'read'>;
   readonly book: KvBook;
   readonly pins: Pins;
   readonly pool: Pool;
@@ -58,15 +60,15 @@ export interface CallsOptions {
 
 export interface Longest {
   readonly root: Root;
-  readonly match: Match<Held>;
+  readonly match: Match<Kept>;
 }
 
-export function openCalls({ held, book, pins, pool, pieces, longest, face }: CallsOptions): KvCalls {
+export function openCalls({ held, returns, book, pins, pool, pieces, longest, face }: CallsOptions): KvCalls {
   const { blocks } = held;
   const { stakes, history } = book;
 
   /** The blocks that are held; throws where there is none. */
-  function beginningOf(asked: KvAsked): Match<Held> {
+  function beginningOf(asked: KvAsked): Match<Kept> {
     const found = longest(asked, () => true);
     if (found) return found.match;
     throw problem('kv_unknown', `Of these ${asked.tokens.length} tokens none are held.`, { matchedTokens: 0 });
@@ -81,6 +83,7 @@ export function openCalls({ held, book, pins, pool, pieces, longest, face }: Cal
     const match = beginningOf(asked);
     const release = blocks.hold(match.blocks);
     try {
+      (await returns.read(match.blocks, asked.signal)).release(); // what is cold comes back first
       for (const block of match.blocks) {
         asked.signal.throwIfAborted();
         const fate = block.removed ? 'gone' : stakes.has(block, asked.tenant) ? await act(block) : 'others';
@@ -120,7 +123,8 @@ export function openCalls({ held, book, pins, pool, pieces, longest, face }: Cal
     async recode({ codecK, codecV, ...asked }) {
       const counts = { recoded: 0, already: 0, coded: 0, noRoom: 0, others: 0, gone: 0 };
       const matchedTokens = await each(asked, counts, async (block) => {
-        const { form } = block.pages;
+        const { form } = block.kept.hot ?? {};
+        if (!form) return 'noRoom';
         const wanted: Form = { k: recordOf(codecK, form.k), v: recordOf(codecV, form.v) };
         if (sameForm(form, wanted)) return 'already';
         if (isRotated(form.k) || isRotated(form.v)) return 'coded';
@@ -128,7 +132,7 @@ export function openCalls({ held, book, pins, pool, pieces, longest, face }: Cal
           if (!block.removed) throw error; // it was damaged, or lost
         });
         if (block.removed) return 'gone';
-        return sameForm(block.pages.form, wanted) ? 'recoded' : 'noRoom';
+        return block.kept.hot && sameForm(block.kept.hot.form, wanted) ? 'recoded' : 'noRoom';
       });
       const { recoded, already, ...left } = counts;
       return { matchedTokens, recoded, already, left };
@@ -138,10 +142,10 @@ export function openCalls({ held, book, pins, pool, pieces, longest, face }: Cal
       const counts = { moved: 0, already: 0, noRoom: 0, others: 0, gone: 0 };
       let bytes = 0;
       const matchedTokens = await each(asked, counts, async (block) => {
-        if (block.pages.lease.adapter === adapter) return 'already';
+        if (block.kept.hot?.lease.adapter === adapter) return 'already';
         const room = (shape: KvShape, form: Form) => held.leaseNear({ adapter }, shape, form);
         const isMoved = await moveBlock(block, held, pieces, asked.signal, room);
-        if (isMoved) bytes += block.pages.lease.bytes;
+        if (isMoved) bytes += block.kept.hot?.lease.bytes ?? 0;
         return isMoved ? 'moved' : block.removed ? 'gone' : 'noRoom';
       });
       const { moved, already, ...left } = counts;

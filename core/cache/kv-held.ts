@@ -1,16 +1,18 @@
-// The pages of held blocks: room for them on adapters, within a budget of their own; who has to go when it is short; and
+// What is held of blocks. Pages: room for them on adapters, within a budget of their own; who has to go when it is short; and
 // giving them back. A block's pages lie on one adapter, one page a layer, on that of the block before it where there is
-// room. Invariants: nothing is leased beyond the budget as it is then (it
-// shrinks while an adapter is away), and a lease is released once.
+// room. A block that has a package on the shelf too (kv-packages.ts) is only without its pages then; others are forgotten.
+// Invariants: nothing is leased beyond the budget as it is then (it shrinks while an adapter is away), a lease is released
+// once, and each block has pages or a package.
 
 import type { CodedPages } from '../codec/attention.ts';
-import { BLOCK_TOKENS, type Form, pageBytes } from '../codec/pages.ts';
+import { BLOCK_TOKENS, type Form, type Part, pageBytes, sameForm } from '../codec/pages.ts';
 import type { KvShape } from '../contract/kv.ts';
 import type { KvCause } from '../contract/kv-calls.ts';
 import { problem } from '../contract/problems.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Pool } from '../gpu/pool.ts';
 import { type Block, type Blocks, createBlocks } from './blocks.ts';
+import { createShelf, type Package, type Packings, type Shelf } from './kv-packages.ts';
 import type { Seals } from './kv-seals.ts';
 
 /** What a block has on an adapter; replaced as a whole. */
@@ -19,9 +21,19 @@ export interface Held extends CodedPages {
   readonly wanted: Form;
   /** What its pages were when they were stored. */
   readonly seals: Seals;
+  /** How it is packed when it leaves. */
+  readonly packing: Packings;
 }
-export type KvBlocks = Blocks<Held>;
-export type KvBlock = Block<Held>;
+
+/** Where a block is: on an adapter, in memory, or in both. */
+export interface Kept {
+  hot: Held | undefined;
+  cold: Package | undefined;
+  /** What K and V are told as, where that is not what their records are. */
+  readonly grades: Readonly<Record<Part, string | undefined>>;
+}
+export type KvBlocks = Blocks<Kept>;
+export type KvBlock = Block<Kept>;
 
 export interface HeldOptions {
   readonly pool: Pool;
@@ -29,16 +41,28 @@ export interface HeldOptions {
   readonly share: number;
   /** Tensors leave the lease's adapter for it; false if that is not enough. */
   readonly makeRoom: (lease: GpuLease, bytes: number) => boolean;
+  /** Pages were leased. */
+  readonly leased: () => void;
+  /** Of the shelf. */
+  readonly coldBytesMax: number;
   readonly now: () => number;
   /** A block is not held any more. */
   readonly left: (block: KvBlock, cause: KvCause) => void;
-  /** Its pages are on another adapter now. */
+  /** Its pages are on another adapter now, or gone or back. */
   readonly moved: (block: KvBlock) => void;
 }
 
 export interface HeldPages {
   readonly blocks: KvBlocks;
+  readonly shelf: Shelf;
+  /** Of pages. */
   readonly bytes: number;
+  /** The most that it has ever been. */
+  readonly bytesMost: number;
+  /** As it is now. */
+  readonly bytesMax: number;
+  /** Times that a block was left without its pages, and kept. */
+  readonly demotions: number;
   readonly evictions: number;
   /** Blocks that were forgotten as a page was not what it had been, and what followed them. */
   readonly damages: number;
@@ -50,13 +74,17 @@ export interface HeldPages {
   freeLease(shape: KvShape, form: Form): GpuLease | undefined;
   /** Given back without having been held. */
   release(lease: GpuLease): void;
-  /** What blocks have now; it stays until `release`, whatever takes its place. */
+  /** What blocks have on adapters now, each of them; it stays until `release`, whatever takes its place. */
   read(blocks: readonly KvBlock[]): { readonly pages: readonly Held[]; readonly release: () => void };
   /**
    * Other pages in the place of the old ones, which go back with their last reader. Where those are no longer the block's,
    * the other ones go back at once: false.
    */
   replace(block: KvBlock, old: Held, pages: Held): boolean;
+  /** Pages for a block that had none, out of its package; where it has gone or has some, they go back at once: false. */
+  returned(block: KvBlock, pages: Held): boolean;
+  /** Its pages go; false where it has no package, and all as it was. */
+  cool(block: KvBlock): boolean;
   /** One of its pages is not what it was: forgets it and what follows it, so many. */
   damaged(block: KvBlock): number;
   /** What contradicts the invariants, a line each; none if all is well. */
@@ -65,21 +93,54 @@ export interface HeldPages {
   dropLost(): number;
 }
 
+const isHot = ({ hot }: Kept): boolean => hot !== undefined;
+const isCold = ({ cold }: Kept): boolean => cold !== undefined;
+
 /** A page a layer. */
 const bytesOf = (shape: KvShape, form: Form): number => pageBytes(shape, form) * shape.layers;
 
-export function createHeldPages({ pool, share, makeRoom, now, left, moved }: HeldOptions): HeldPages {
+export function createHeldPages({
+  pool,
+  share,
+  makeRoom,
+  coldBytesMax,
+  now,
+  leased,
+  left,
+  moved,
+}: HeldOptions): HeldPages {
   const budget = () => share * pool.capacityBytes;
   let bytes = 0;
+  let bytesMost = 0;
   let evictions = 0;
+  let demotions = 0;
   let damages = 0;
-  const gone = ({ pages }: KvBlock) => release(pages.lease);
-  const blocks: KvBlocks = createBlocks<Held>({ blockTokens: BLOCK_TOKENS, now, gone, left });
+  const blocks: KvBlocks = createBlocks<Kept>({ blockTokens: BLOCK_TOKENS, now, gone, left });
+  const shelf = createShelf({
+    bytesMax: coldBytesMax,
+    // whoever has no pages goes as a whole, and what follows with it
+    leaving: () => blocks.leaving(isCold).filter(({ kept, next }) => kept.hot !== undefined || next.size === 0),
+    forget: evict,
+  });
   /** How many read pages now; and those that are no block's any more. */
   const readers = new Map<Held, number>();
   const replaced = new Set<Held>();
   /** All that was leased and not given back. */
   const leases = new Set<GpuLease>();
+
+  function gone(block: KvBlock): void {
+    setPages(block, undefined);
+    shelf.drop(block);
+  }
+
+  /** The old ones go back with their last reader. */
+  function setPages({ kept }: KvBlock, pages: Held | undefined): void {
+    const old = kept.hot;
+    kept.hot = pages;
+    if (!old) return;
+    if (readers.has(old)) replaced.add(old);
+    else release(old.lease);
+  }
 
   function release(lease: GpuLease): void {
     if (!leases.delete(lease)) throw new Error(`pages on ${lease.adapter} were given back twice`);
@@ -98,16 +159,24 @@ export function createHeldPages({ pool, share, makeRoom, now, left, moved }: Hel
   function withinBudget(wanted: number): boolean {
     const bytesMax = budget();
     if (wanted > bytesMax) return false;
-    for (const block of blocks.leaving()) {
+    for (const block of blocks.leaving(isHot)) {
       if (bytes + wanted <= bytesMax) break;
-      evict(block);
+      if (!cool(block)) evict(block);
     }
     return bytes + wanted <= bytesMax;
   }
 
   function evict(block: KvBlock): void {
-    evictions++;
-    blocks.remove(block, 'evicted');
+    evictions += blocks.remove(block, 'evicted');
+  }
+
+  function cool(block: KvBlock): boolean {
+    if (!block.kept.cold || !block.kept.hot) return false;
+    setPages(block, undefined);
+    shelf.spare(block, false);
+    demotions++;
+    moved(block);
+    return true;
   }
 
   /** Tensors leave first: KV has its budget, and tensors are on disk as a rule. */
@@ -115,12 +184,11 @@ export function createHeldPages({ pool, share, makeRoom, now, left, moved }: Hel
     if (lease.grow(wanted) || makeRoom(lease, wanted)) return true;
     const trial = lease.trial();
     // whoever holds a block holds all before it: what nobody holds can leave, one after the other
-    for (const { pages, holders } of blocks.all())
-      if (holders === 0 && pages.lease.adapter === lease.adapter) trial.give(pages.lease);
+    for (const { kept, holders } of blocks.all())
+      if (holders === 0 && kept.hot?.lease.adapter === lease.adapter) trial.give(kept.hot.lease);
     if (!trial.fits(wanted)) return false;
-    for (const block of blocks.leaving()) {
-      if (block.pages.lease.adapter !== lease.adapter) continue;
-      evict(block);
+    for (const block of blocks.leaving(({ hot }) => hot?.lease.adapter === lease.adapter)) {
+      if (!cool(block)) evict(block);
       if (lease.grow(wanted)) return true;
     }
     return false;
@@ -131,7 +199,9 @@ export function createHeldPages({ pool, share, makeRoom, now, left, moved }: Hel
     const lease = pool.lease({ adapter, pageBytes: pageBytes(shape, form) });
     if (fit(lease, bytesOf(shape, form))) {
       bytes += lease.bytes;
+      bytesMost = Math.max(bytesMost, bytes);
       leases.add(lease);
+      leased();
       return lease;
     }
     lease.release();
@@ -140,8 +210,18 @@ export function createHeldPages({ pool, share, makeRoom, now, left, moved }: Hel
 
   return {
     blocks,
+    shelf,
     get bytes() {
       return bytes;
+    },
+    get bytesMost() {
+      return bytesMost;
+    },
+    get bytesMax() {
+      return budget();
+    },
+    get demotions() {
+      return demotions;
     },
     get evictions() {
       return evictions;
@@ -180,7 +260,10 @@ export function createHeldPages({ pool, share, makeRoom, now, left, moved }: Hel
     release,
     read(read) {
       const letGo = blocks.hold(read);
-      const pages = read.map((block) => block.pages);
+      const pages = read.map(({ hash, kept }) => {
+        if (!kept.hot) throw new Error(`block ${hash} was to be read, and is on no adapter`);
+        return kept.hot;
+      });
       for (const each of pages) readers.set(each, (readers.get(each) ?? 0) + 1);
       return {
         pages,
@@ -191,16 +274,27 @@ export function createHeldPages({ pool, share, makeRoom, now, left, moved }: Hel
       };
     },
     replace(block, old, pages) {
-      if (block.pages !== old) {
+      if (block.kept.hot !== old) {
         release(pages.lease);
         return false;
       }
-      block.pages = pages;
-      if (readers.has(old)) replaced.add(old);
-      else release(old.lease);
+      setPages(block, pages);
+      if (!sameForm(old.form, pages.form)) shelf.drop(block); // it is of what was
       if (old.lease.adapter !== pages.lease.adapter) moved(block);
       return true;
     },
+    returned(block, pages) {
+      if (block.removed || block.kept.hot) {
+        release(pages.lease);
+        return false;
+      }
+      setPages(block, pages);
+      // what has lost something in its package would lose its smallness without it
+      if (block.kept.cold?.seals) shelf.spare(block, true);
+      moved(block);
+      return true;
+    },
+    cool,
     damaged(block) {
       const gone = blocks.remove(block, 'damaged');
       damages += gone;
@@ -211,18 +305,28 @@ export function createHeldPages({ pool, share, makeRoom, now, left, moved }: Hel
       const sum = [...leases].reduce((all, lease) => all + lease.bytes, 0);
       if (sum !== bytes) found.push(`${bytes} bytes of KV are counted, ${sum} are leased`);
       const owners = new Set<GpuLease>();
-      for (const { hash, parent, pages, removed } of blocks.all()) {
+      let [cold, packages] = [0, 0];
+      for (const { hash, parent, kept, removed } of blocks.all()) {
         if (removed || parent?.removed) found.push(`block ${hash} is found, and it or the one before it is removed`);
-        if (!leases.has(pages.lease)) found.push(`block ${hash} has pages that were given back`);
-        if (owners.has(pages.lease)) found.push(`block ${hash} has the pages of another`);
-        owners.add(pages.lease);
+        if (!kept.hot && !kept.cold) found.push(`block ${hash} is found, and has neither pages nor a package`);
+        cold += kept.cold?.bytes ?? 0;
+        packages += kept.cold ? 1 : 0;
+        if (!kept.hot) continue;
+        if (!leases.has(kept.hot.lease)) found.push(`block ${hash} has pages that were given back`);
+        if (owners.has(kept.hot.lease)) found.push(`block ${hash} has the pages of another`);
+        owners.add(kept.hot.lease);
       }
+      // removed ones that somebody still holds, and room that is reserved, are counted too
+      if (cold > shelf.bytes || packages > shelf.packages)
+        found.push(`packages have ${cold} bytes, and the shelf counts ${shelf.bytes}`);
+      if (shelf.bytes > shelf.bytesMax) found.push(`the shelf has ${shelf.bytes} bytes of ${shelf.bytesMax}`);
       return found;
     },
     dropLost() {
-      const lost = [...blocks.all()].filter(({ pages }) => pages.lease.lost);
-      for (const block of lost) if (!block.removed) blocks.remove(block, 'lost');
-      return lost.length;
+      const lost = [...blocks.all()].filter(({ kept }) => kept.hot?.lease.lost);
+      let forgotten = 0;
+      for (const block of lost) if (!block.removed && !cool(block)) forgotten += blocks.remove(block, 'lost');
+      return forgotten;
     },
   };
 }

@@ -4,16 +4,9 @@
 // Where room ends, the blocks before are kept: a shorter beginning is still one.
 
 import { encoding, type Records } from '../codec/coding.ts';
+import { parseGraded } from '../codec/grades.ts';
 import { createMeans, type Means, setMean } from '../codec/means.ts';
-import {
-  BLOCK_TOKENS,
-  type Form,
-  isRotated,
-  pageBytes,
-  parseRecordCodec,
-  recordsAt,
-  windowFor,
-} from '../codec/pages.ts';
+import { BLOCK_TOKENS, type Form, isRotated, pageBytes, recordsAt, windowFor } from '../codec/pages.ts';
 import type { KvStoreBody, RopeAsked } from '../contract/kv.ts';
 import { readRope, readStoreBody } from '../contract/kv.ts';
 import { Problem, problem } from '../contract/problems.ts';
@@ -22,7 +15,7 @@ import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Piece } from '../gpu/pieces.ts';
 import { together } from '../gpu/together.ts';
 import { type Match, type Root, rootOf } from './blocks.ts';
-import type { Held, HeldPages } from './kv-held.ts';
+import type { Held, HeldPages, Kept } from './kv-held.ts';
 import { type Group, groupsOf, nextCut, rowsAt, vectorBytes } from './kv-rows.ts';
 import { sealPages } from './kv-seals.ts';
 
@@ -46,6 +39,7 @@ export interface IntakeOptions {
 export interface Intake {
   readonly body: KvStoreBody;
   readonly root: Root;
+  readonly grades: Kept['grades'];
   /** All of the sequence's; whole once the body is. */
   readonly tokens: Int32Array;
   /** Blocks of the sequence before those that the body holds. */
@@ -77,7 +71,9 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
     );
   const blocksBefore = before / BLOCK_TOKENS;
   const blockCount = Math.floor(tokenCount / BLOCK_TOKENS);
-  const wanted: Form = { k: parseRecordCodec(options.codecK, dtype), v: parseRecordCodec(options.codecV, dtype) };
+  const graded = { k: parseGraded(options.codecK, 'k', dtype), v: parseGraded(options.codecV, 'v', dtype) };
+  const wanted: Form = { k: graded.k.record, v: graded.v.record };
+  const packing = { k: graded.k.packing, v: graded.v.packing };
   for (const form of [wanted, windowForm(wanted, body)]) pageBytes(shape, form); // throws where pages were too large
   const rope = options.rope && readRope(options.rope, shape);
   const root = rootOf(options.scope, options.model, shape, BLOCK_TOKENS, rope);
@@ -86,7 +82,7 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   const made = new Map<number, Made>();
   const whole = new Map<number, Held>();
   let tokensLeft = tokens.byteLength;
-  let known: Match<Held> | undefined;
+  let known: Match<Kept> | undefined;
   let release = () => {};
   /** Of this chain, once one is known; else those of the body's own first block. */
   let means: Means | undefined = blocksBefore === 0 && blockCount > 0 ? createMeans(shape) : undefined;
@@ -110,7 +106,8 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
         { matchedTokens: known.tokens },
       );
     release = held.blocks.hold(known.blocks);
-    if (known.blocks.length > 0) means = known.blocks[0]?.pages.means;
+    const first = known.blocks[0]?.kept;
+    if (first) means = (first.hot ?? first.cold)?.means;
   }
 
   /** Where a block is to be written; undefined where it is not. */
@@ -121,7 +118,7 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
     const form = isExactYet(block) ? windowForm(wanted, body) : wanted;
     try {
       const lease = held.lease(shape, form, nearTo(block));
-      const fresh: Made = { lease, form, wanted, means };
+      const fresh: Made = { lease, form, wanted, means, packing };
       made.set(block, fresh);
       return fresh;
     } catch (error) {
@@ -134,7 +131,7 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   const isExactYet = (block: number): boolean =>
     block < options.window.firstBlocks || block >= blockCount - options.window.lastBlocks;
   const nearTo = (block: number): GpuLease | undefined =>
-    (made.get(block - 1) ?? known?.blocks[block - 1]?.pages)?.lease;
+    (made.get(block - 1) ?? known?.blocks[block - 1]?.kept.hot)?.lease;
 
   function takeMeans(groups: readonly Group[], bytes: Uint8Array, rowBytes: number): void {
     if (!means || blocksBefore + (known?.blocks.length ?? 0) > 0) return;
@@ -187,6 +184,7 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   return {
     body,
     root,
+    grades: { k: graded.k.grade, v: graded.v.grade },
     tokens,
     blocksBefore,
     cut: (offset) => nextCut(layout, body, offset),

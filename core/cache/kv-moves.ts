@@ -1,5 +1,5 @@
 // Blocks from one adapter to another. Off one that takes no new leases: to others while they have free room, the beginnings of
-// chains first; what finds none is forgotten, with all that follows it. By hand: to the one that is named. Bytes go through
+// chains first; what finds none goes to the cold shelf, and what has no room there is forgotten, with all that follows it. By hand: to the one that is named. Bytes go through
 // pieces, and are compared with their seals where they have come to; readers go on with the pages they began on.
 import { problem } from '../contract/problems.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
@@ -10,6 +10,8 @@ import { damagedAmong, forget } from './kv-seals.ts';
 export interface KvDrained {
   moved: number;
   bytes: number;
+  /** Are in memory only now. */
+  cooled: number;
   /** Found no room, and are to be stored again by whoever needs them. */
   left: number;
 }
@@ -18,22 +20,28 @@ export async function clearAdapter(
   adapter: string,
   held: HeldPages,
   pieces: Pieces,
+  /** Gives blocks packages. */
+  pack: (blocks: readonly KvBlock[], signal: AbortSignal) => Promise<void>,
   signal: AbortSignal,
 ): Promise<KvDrained> {
-  const done: KvDrained = { moved: 0, bytes: 0, left: 0 };
-  const blocks = [...held.blocks.all()].filter(({ pages }) => pages.lease.adapter === adapter);
+  const done: KvDrained = { moved: 0, bytes: 0, cooled: 0, left: 0 };
+  const isThere = ({ kept }: KvBlock) => kept.hot?.lease.adapter === adapter;
+  const blocks = [...held.blocks.all()].filter(isThere);
   for (const block of blocks.sort((a, b) => a.index - b.index)) {
     signal.throwIfAborted();
-    if (block.removed || block.pages.lease.adapter !== adapter) continue;
-    const { pages } = block;
+    if (block.removed || !isThere(block)) continue;
+    const { hot } = block.kept;
     let isMoved = await tryMove(block, held, pieces, signal);
-    if (!isMoved && block.pages !== pages) isMoved = await tryMove(block, held, pieces, signal); // it was recoded meanwhile
+    if (!isMoved && block.kept.hot !== hot) isMoved = await tryMove(block, held, pieces, signal); // it was recoded meanwhile
     if (isMoved) {
       done.moved++;
-      done.bytes += block.pages.lease.bytes;
-    } else if (!block.removed && block.pages.lease.adapter === adapter) {
-      done.left += held.blocks.remove(block, 'drained');
+      done.bytes += block.kept.hot?.lease.bytes ?? 0;
+      continue;
     }
+    if (!block.removed && isThere(block)) await pack([block], signal);
+    if (block.removed || !isThere(block)) continue;
+    if (held.cool(block)) done.cooled++;
+    else done.left += held.blocks.remove(block, 'drained');
   }
   return done;
 }
@@ -54,6 +62,7 @@ export async function moveBlock(
   signal: AbortSignal,
   room = held.freeLease,
 ): Promise<boolean> {
+  if (block.removed || !block.kept.hot) return false;
   const { pages, release } = held.read([block]);
   try {
     const [from] = pages;

@@ -16,7 +16,7 @@ const underWay = new WeakMap<KvBlock, Promise<void>>();
 
 export async function recode(block: KvBlock, form: Form, held: HeldPages, signal: AbortSignal): Promise<void> {
   for (let other = underWay.get(block); other; other = underWay.get(block)) await other.catch(() => {});
-  if (block.removed || sameForm(block.pages.form, form)) return;
+  if (block.removed || !block.kept.hot || sameForm(block.kept.hot.form, form)) return;
   const done = recodeNow(block, form, held, signal).finally(() => underWay.delete(block));
   underWay.set(block, done);
   await done;

@@ -80,15 +80,15 @@ export async function verifyPages(
 
 /** So many blocks are gone: it and what follows it. None where it has other pages by now. */
 export function forget(held: HeldPages, block: KvBlock | undefined, pages: Held | undefined): number {
-  if (!block || block.removed || block.pages !== pages) return 0;
+  if (!block || block.removed || block.kept.hot !== pages) return 0;
   return held.damaged(block);
 }
 
-function damagedProblem(block: KvBlock | undefined, layer: number): Problem {
+export function damagedProblem(block: KvBlock | undefined, layer: number | undefined): Problem {
   const matchedTokens = block ? block.index * block.tokens.length : 0;
   return problem(
     'kv_damaged',
-    `Block ${block?.hash} is damaged in layer ${layer}: its checksum is not the one it was stored with. It is forgotten, with what followed it; store the tokens from ${matchedTokens} on again.`,
+    `Block ${block?.hash} is damaged${layer === undefined ? '' : ` in layer ${layer}`}: its checksum is not the one it was stored with. It is forgotten, with what followed it; store the tokens from ${matchedTokens} on again.`,
     { matchedTokens },
   );
 }

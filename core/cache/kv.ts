@@ -1,31 +1,36 @@
 // The KV of token sequences: stored as blocks of 64 tokens in coded pages on adapters, found again by the longest held
-// beginning, given back as tensors, and attended over where it lies. Lives on adapters only: what an adapter loses is gone,
-// and is stored again by whoever needs it.
+// beginning, given back as tensors, and attended over where it lies. What is not read for a while goes to memory, compressed, and
+// comes back as soon as it is (kv-demotion.ts, kv-returns.ts). What an adapter loses that is not there is gone, and is stored
+// again by whoever needs it.
 // Each page has a seal (kv-seals.ts): load and moves look at all they read, attention at what nobody has for a while.
 // Invariants: whoever reads a block holds it, so that it cannot leave; nothing of one scope is ever found from another.
 
 import { attend } from '../codec/attention.ts';
 import { BLOCK_TOKENS } from '../codec/pages.ts';
-import type { KvBlock as KvBlockAnswer, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../contract/kv.ts';
+import type { KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../contract/kv.ts';
 import type { KvNumberedEvent } from '../contract/kv-calls.ts';
-import { Problem, problem } from '../contract/problems.ts';
+import { problem } from '../contract/problems.ts';
 import { DTYPES, joinParts, type TensorShape, tensorHeader, tensorParts } from '../contract/tensors.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { Pool } from '../gpu/pool.ts';
 import { together } from '../gpu/together.ts';
-import { scopeOf } from './blocks.ts';
+import { type Root, scopeOf } from './blocks.ts';
 import type { Digests } from './digest.ts';
 import type { Drained } from './drain.ts';
 import { createBook } from './kv-book.ts';
 import { type KvAsked, type KvCalls, type Longest, openCalls } from './kv-calls.ts';
+import { type KvVerified, verifyAll } from './kv-check.ts';
+import { createDemotion } from './kv-demotion.ts';
 import { drainKv, type KvDrainOptions } from './kv-drain.ts';
+import { face, type KvTiers, tiersOf } from './kv-face.ts';
 import { createHeldPages, type KvBlock } from './kv-held.ts';
 import { type Intake, openIntake, type Window } from './kv-intake.ts';
 import { clearAdapter, type KvDrained } from './kv-moves.ts';
 import { createPins } from './kv-pins.ts';
 import { createQuestions, type QuestionBody } from './kv-question.ts';
 import { recode } from './kv-recode.ts';
-import { damagedAmong, forget, verifyPages } from './kv-seals.ts';
+import { createReturns, type Reading } from './kv-returns.ts';
+import { verifyPages } from './kv-seals.ts';
 import { type Body, pour, type SignedDigest } from './pour.ts';
 
 export interface KvOptions {
@@ -36,6 +41,10 @@ export interface KvOptions {
   /** Of the adapters' memory; more than that KV never takes. */
   readonly share: number;
   readonly window: Window;
+  /** Memory for what has no room on adapters. */
+  readonly coldBytesMax: number;
+  /** What callers are thought to compute: what comes back from memory slower than that, does not. */
+  readonly recomputeTokensPerSecond: number;
   /** Attention looks again at pages that were last found whole so long ago. */
   readonly verifyMs: number;
   readonly makeRoom: Parameters<typeof createHeldPages>[0]['makeRoom'];
@@ -66,6 +75,7 @@ export interface KvLoadOptions extends KvOwner {
   readonly dtype: KvDtype;
   /** K after its rotary embedding, where it was stored before; else as it was stored. */
   readonly rope?: boolean | undefined;
+  readonly signal: AbortSignal;
 }
 
 export interface KvLoaded {
@@ -84,9 +94,38 @@ export interface KvAttentionOptions extends KvOwner, QuestionBody {
   readonly window?: number | undefined;
 }
 
+/** Of the cold shelf, and the ways there and back. */
+export interface KvMemoryStats {
+  bytes: number;
+  bytesMost: number;
+  bytesMax: number;
+  packages: number;
+  /** Packages that left for others. */
+  evictions: number;
+  /** Batches that were not packed, as where an adapter was lost. */
+  failures: number;
+  packed: number;
+  packedBytes: number;
+  /** By packing. */
+  savedBytes: number;
+  packMs: number;
+  /** Blocks that left their adapter, and those that came back. */
+  demotions: number;
+  returned: number;
+  /** Asked for, and not brought back as that would have taken too long. */
+  declined: number;
+  returnMs: number;
+  nsPerByte: number;
+}
+
 export interface KvStats {
   blocks: number;
+  /** On adapters. */
   bytes: number;
+  /** The most that those have been. */
+  bytesMost: number;
+  tiers: KvTiers;
+  memory: KvMemoryStats;
   evictions: number;
   lost: number;
   /** Blocks that were forgotten as one of their pages was damaged, or one before. */
@@ -99,19 +138,14 @@ export interface KvStats {
   tokens: { asked: number; matched: number };
 }
 
-export interface KvVerified {
-  pages: number;
-  faults: string[];
-}
-
 export interface Kv extends KvCalls {
   store(options: KvStoreOptions): Promise<KvStoreAnswer>;
-  load(options: KvLoadOptions): KvLoaded;
+  load(options: KvLoadOptions): Promise<KvLoaded>;
   /** A safetensors file with `o` and `lse`. */
   attention(options: KvAttentionOptions): Promise<Uint8Array<ArrayBuffer>>;
   /** What contradicts the invariants of blocks and pages, a line each; none if all is well. */
   check(): string[];
-  /** Compares all pages with their seals; what is damaged is forgotten, and told of, a line each. */
+  /** Compares all pages and packages with their seals; what is damaged is forgotten, and told of, a line each. */
   verify(signal: AbortSignal): Promise<KvVerified>;
   /** Off an adapter that takes no new leases. */
   drain(adapter: string, signal: AbortSignal): Promise<KvDrained>;
@@ -129,11 +163,19 @@ export interface Kv extends KvCalls {
   /** Ends what is over its time; happens by itself, every few seconds. */
   sweep(): void;
   stats(): KvStats;
-  close(): void;
+  /** Nothing goes on in the background. */
+  settled(): Promise<void>;
+  close(): Promise<void>;
 }
 
-const VERIFIED_AT_ONCE = 64;
 const SWEEP_MS = 5000;
+
+/** Blocks that are held, with their pages, and which of the asked tokens those are. */
+interface Used extends Omit<Reading, 'count'> {
+  readonly root: Root;
+  readonly blocks: readonly KvBlock[];
+  readonly tokens: number;
+}
 
 export function openKv(options: KvOptions): Kv {
   const { pieces, digests } = options;
@@ -145,6 +187,7 @@ export function openKv(options: KvOptions): Kv {
   const held = createHeldPages({
     ...options,
     moved: book.moved,
+    leased: () => demotion.wake(),
     left(block, cause) {
       pins.drop(block);
       book.left(block, cause);
@@ -152,6 +195,8 @@ export function openKv(options: KvOptions): Kv {
     },
   });
   const { blocks } = held;
+  const demotion = createDemotion(held, pieces);
+  const returns = createReturns({ held, demotion, pieces, recomputeTokensPerSecond: options.recomputeTokensPerSecond });
   const pins = createPins({
     now,
     budget: () => options.share * options.pool.capacityBytes,
@@ -159,7 +204,7 @@ export function openKv(options: KvOptions): Kv {
     hold: blocks.hold,
   });
   const count = { expired: 0, cleared: 0 };
-  const calls = openCalls({ held, book, pins, pool: options.pool, pieces, longest, face });
+  const calls = openCalls({ held, returns, book, pins, pool: options.pool, pieces, longest, face });
   const timer = setInterval(sweep, SWEEP_MS).unref();
   const questions = createQuestions(pieces, digests);
   let lost = 0;
@@ -196,7 +241,7 @@ export function openKv(options: KvOptions): Kv {
     for (let at = 0; at + BLOCK_TOKENS <= tokens.length; at += BLOCK_TOKENS) {
       const own = tokens.subarray(at, at + BLOCK_TOKENS);
       let known = blocks.find(root, chain.at(-1), own);
-      if (known?.pages.lease.lost) {
+      if (known?.kept.hot?.lease.lost && !held.cool(known)) {
         blocks.remove(known, 'lost');
         known = undefined;
       }
@@ -206,7 +251,9 @@ export function openKv(options: KvOptions): Kv {
         throw lostMeanwhile(made.lease.adapter);
       }
       if (known) blocks.touch([known], wish);
-      const block = known ?? (made && blocks.insert(root, chain.at(-1), own, made, wish));
+      const block =
+        known ??
+        (made && blocks.insert(root, chain.at(-1), own, { hot: made, cold: undefined, grades: intake.grades }, wish));
       if (!block) break;
       if (known) before++;
       chain.push(block);
@@ -218,8 +265,8 @@ export function openKv(options: KvOptions): Kv {
     const release = blocks.hold(chain);
     try {
       await seal(chain, signal);
-      for (const adapter of new Set(chain.map(({ pages }) => pages.lease.adapter)))
-        if (options.pool.isDraining(adapter)) await clearAdapter(adapter, held, pieces, signal);
+      for (const adapter of new Set(chain.flatMap(({ kept }) => kept.hot?.lease.adapter ?? [])))
+        if (options.pool.isDraining(adapter)) await clearAdapter(adapter, held, pieces, demotion.pack, signal);
       return {
         storedTokens: chain.length * BLOCK_TOKENS,
         deduplicatedTokens: before * BLOCK_TOKENS,
@@ -234,7 +281,7 @@ export function openKv(options: KvOptions): Kv {
   async function seal(chain: readonly KvBlock[], signal: AbortSignal): Promise<void> {
     const { firstBlocks, lastBlocks } = options.window;
     for (const block of chain.slice(firstBlocks, Math.max(0, chain.length - lastBlocks)))
-      await recode(block, block.pages.wanted, held, signal);
+      if (block.kept.hot) await recode(block, block.kept.hot.wanted, held, signal);
   }
 
   function longest(o: KvAsked, fits: (shape: KvShape) => boolean): Longest | undefined {
@@ -248,13 +295,16 @@ export function openKv(options: KvOptions): Kv {
     return best;
   }
 
-  /** To be read now. */
-  function used(o: KvAsked, fits: (shape: KvShape) => boolean): Longest | undefined {
+  /** To be read now: as much of the longest beginning as is on adapters, or has come back to them. It is held until `release`. */
+  async function used(o: KvAsked, fits: (shape: KvShape) => boolean, signal: AbortSignal): Promise<Used | undefined> {
     const best = longest(o, fits);
     tokens.asked += o.tokens.length;
-    tokens.matched += best?.match.tokens ?? 0;
-    if (best) blocks.touch(best.match.blocks);
-    return best;
+    if (!best) return undefined;
+    blocks.touch(best.match.blocks);
+    const { count, pages, release } = await returns.read(best.match.blocks, signal);
+    const matched = count < best.match.blocks.length ? count * BLOCK_TOKENS : best.match.tokens;
+    tokens.matched += matched;
+    return { root: best.root, blocks: best.match.blocks.slice(0, count), tokens: matched, pages, release };
   }
 
   function sweep(): void {
@@ -262,30 +312,30 @@ export function openKv(options: KvOptions): Kv {
     for (const block of blocks.expired()) if (!block.removed) blocks.remove(block, 'expired');
   }
 
-  function load(o: KvLoadOptions): KvLoaded {
-    const found = longest(o, () => true);
-    if (!found)
+  async function load(o: KvLoadOptions): Promise<KvLoaded> {
+    const found = await used(o, () => true, o.signal);
+    found?.release();
+    if (!found || found.tokens === 0)
       throw problem('kv_unknown', `Nothing is held of these ${o.tokens.length} tokens for this model.`, {
         matchedTokens: 0,
       });
-    const { root, match } = found;
+    const { root, blocks, tokens } = found;
     const rope = o.rope ? root.rope : undefined;
     const { layers, kvHeads, dim } = root.shape;
-    const shape = [layers, kvHeads, match.tokens, dim];
+    const shape = [layers, kvHeads, tokens, dim];
     const tensors: TensorShape[] = ['k', 'v'].map((name) => ({ name, dtype: o.dtype, shape }));
     const header = tensorHeader(tensors, {
-      matched_tokens: String(match.tokens),
+      matched_tokens: String(tokens),
       ...(root.rope ? { rope: rope ? 'applied' : 'before' } : {}),
     });
-    const vectors = layers * kvHeads * match.tokens;
+    const vectors = layers * kvHeads * tokens;
     return {
-      matchedTokens: match.tokens,
+      matchedTokens: tokens,
       bytes: header.length + (2 * vectors * dim * DTYPES[o.dtype]) / 8,
       async *read(signal) {
-        const { pages, release } = held.read(match.blocks);
+        const { pages, release } = await readAgain(blocks, signal);
         try {
           const { shape } = root;
-          const { blocks, tokens } = match;
           const verify: KvDrainOptions['verify'] = (layers) => verifyPages(held, blocks, pages, { layers }, signal);
           yield* drainKv({ pieces, header, shape, rope, pages, tokens, dtype: o.dtype, verify, signal });
         } finally {
@@ -295,20 +345,30 @@ export function openKv(options: KvOptions): Kv {
     };
   }
 
+  /** What was found a moment ago, all of it. */
+  async function readAgain(chain: readonly KvBlock[], signal: AbortSignal): Promise<Reading> {
+    const gone = problem('kv_unknown', 'Some of these tokens left just now. Send the request again.');
+    if (chain.some(({ removed }) => removed)) throw gone;
+    const reading = await returns.read(chain, signal);
+    if (reading.count === chain.length) return reading;
+    reading.release();
+    throw gone;
+  }
+
   function attention(o: KvAttentionOptions): Promise<Uint8Array<ArrayBuffer>> {
     return questions.ask(o, async ({ body, tokens, q }) => {
       const { heads, queries, dim, tokenCount } = body;
       const fits = (shape: KvShape) => shape.dim === dim && heads % shape.kvHeads === 0 && o.layer < shape.layers;
-      const found = used({ ...o, tokens }, fits);
-      const matchedTokens = found?.match.tokens ?? 0;
-      if (!found || matchedTokens < tokenCount)
-        throw problem(
-          'kv_unknown',
-          `Of these ${tokenCount} tokens ${matchedTokens} are held with a layer ${o.layer}, head_dim ${dim} and kv_heads that divide ${heads}.`,
-          { matchedTokens },
-        );
-      const { pages, release } = held.read(found.match.blocks);
+      const found = await used({ ...o, tokens }, fits, o.signal);
+      const matchedTokens = found?.tokens ?? 0;
       try {
+        if (!found || matchedTokens < tokenCount)
+          throw problem(
+            'kv_unknown',
+            `Of these ${tokenCount} tokens ${matchedTokens} are held with a layer ${o.layer}, head_dim ${dim} and kv_heads that divide ${heads}.`,
+            { matchedTokens },
+          );
+        const { blocks, pages } = found;
         const { layer, causal, scale = 1 / Math.sqrt(dim), window = 0 } = o;
         const query = { layer, heads, q, queries, scale, causal, window };
         const { shape, rope } = found.root;
@@ -317,7 +377,7 @@ export function openKv(options: KvOptions): Kv {
         const looked = { layers: { first: layer, last: layer }, staleMs: options.verifyMs };
         const [answer] = await together([
           attend({ shape, rope, pages, tokens: tokenCount, query, isGpu, signal: o.signal }),
-          verifyPages(held, found.match.blocks.slice(first), pages.slice(first), looked, o.signal),
+          verifyPages(held, blocks.slice(first), pages.slice(first), looked, o.signal),
         ]);
         return joinParts(
           tensorParts([
@@ -326,33 +386,20 @@ export function openKv(options: KvOptions): Kv {
           ]),
         );
       } finally {
-        release();
+        found?.release();
       }
     });
   }
 
-  /** Some blocks at a time: the others may leave meanwhile. */
-  async function verify(signal: AbortSignal): Promise<KvVerified> {
-    const done: KvVerified = { pages: 0, faults: [] };
-    const all = [...blocks.all()];
-    for (let at = 0; at < all.length; at += VERIFIED_AT_ONCE) {
-      signal.throwIfAborted();
-      const some = all.slice(at, at + VERIFIED_AT_ONCE).filter(({ removed }) => !removed);
-      const { pages, release } = held.read(some);
-      try {
-        for (const [index, layer] of await damagedAmong(pages, {}, signal)) {
-          const gone = forget(held, some[index], pages[index]);
-          done.faults.push(`block ${some[index]?.hash} was damaged in layer ${layer}; ${gone} blocks are forgotten`);
-        }
-        done.pages += pages.reduce((sum, { lease }) => sum + lease.pages, 0);
-      } catch (error) {
-        // what was on a lost adapter is forgotten as a whole
-        if (!(error instanceof Problem) || error.code !== 'adapter_lost') throw error;
-      } finally {
-        release();
-      }
-    }
-    return done;
+  function memoryStats(): KvMemoryStats {
+    const { packed, packedBytes, pageBytes, ms, failures } = demotion.stats();
+    const { returned, declined, ms: returnMs, nsPerByte } = returns.stats();
+    const { bytes, bytesMost, bytesMax, packages, evictions } = held.shelf;
+    return {
+      ...{ bytes, bytesMost, bytesMax, packages, evictions, failures },
+      ...{ packed, packedBytes, savedBytes: pageBytes - packedBytes, packMs: Math.round(ms) },
+      ...{ demotions: held.demotions, returned, declined, returnMs: Math.round(returnMs), nsPerByte },
+    };
   }
 
   /** Software adapters have kernels of their own. */
@@ -363,12 +410,12 @@ export function openKv(options: KvOptions): Kv {
     load,
     attention,
     check: held.faults,
-    verify,
+    verify: (signal) => verifyAll(held, signal),
     async drain(adapter, signal) {
-      const done = await clearAdapter(adapter, held, pieces, signal);
+      const done = await clearAdapter(adapter, held, pieces, demotion.pack, signal);
       // what has come to another adapter before that was told to drain
       for (const { id } of options.pool.report())
-        if (id !== adapter && options.pool.isDraining(id)) await clearAdapter(id, held, pieces, signal);
+        if (id !== adapter && options.pool.isDraining(id)) await clearAdapter(id, held, pieces, demotion.pack, signal);
       return done;
     },
     dropLost() {
@@ -381,6 +428,9 @@ export function openKv(options: KvOptions): Kv {
     stats: () => ({
       blocks: blocks.size,
       bytes: held.bytes,
+      bytesMost: held.bytesMost,
+      tiers: tiersOf(blocks),
+      memory: memoryStats(),
       evictions: held.evictions,
       lost,
       damaged: held.damages,
@@ -388,9 +438,12 @@ export function openKv(options: KvOptions): Kv {
       pinned: pins.stats(),
       tokens: { ...tokens },
     }),
-    close() {
+    settled: demotion.settled,
+    async close() {
       clearInterval(timer);
       book.events.close();
+      await demotion.close();
+      await returns.close();
     },
   };
 }
@@ -400,17 +453,3 @@ const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array =
 
 const lostMeanwhile = (adapter: string) =>
   problem('adapter_lost', `${adapter} was lost while the tensors came in. Send them again.`);
-
-/** A block as callers see it. */
-function face({ hash, tokens, pages }: KvBlock): KvBlockAnswer {
-  const { form, lease } = pages;
-  return {
-    hash,
-    tokens: tokens.length,
-    tier: 'hot',
-    codecK: form.k,
-    codecV: form.v,
-    adapter: lease.adapter,
-    storedBytes: lease.bytes,
-  };
-}

@@ -104,10 +104,12 @@ export const kvAttentionQuerySchema = z.strictObject({
 export const kvBlockSchema = z.object({
   hash: z.string(),
   tokens: z.number(),
-  tier: z.enum(['hot']),
+  /** On an adapter, exact or coded; or in memory. */
+  tier: z.enum(['hot', 'warm', 'cold']),
   codecK: z.string(),
   codecV: z.string(),
-  adapter: z.string(),
+  /** Null where it is in memory only. */
+  adapter: z.string().nullable(),
   storedBytes: z.number(),
 });
 export const kvStoreAnswerSchema = z.object({

@@ -98,7 +98,13 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
     });
     kv = openKv({
       ...{ pool, pieces, digests, bodyBytesMax: 64 << 20, makeRoom: cache.makeRoom, now: () => clock.now },
-      ...{ share: 0.5, window: { firstBlocks: 1, lastBlocks: 2 }, verifyMs: 60_000 },
+      ...{
+        share: 0.5,
+        window: { firstBlocks: 1, lastBlocks: 2 },
+        coldBytesMax: 0,
+        recomputeTokensPerSecond: 1,
+        verifyMs: 60_000,
+      },
       ...options.kv,
     });
   }
@@ -107,7 +113,7 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
     kv.dropLost();
   }
   async function close(): Promise<void> {
-    kv.close();
+    await kv.close();
     await cache.close();
     await store.close();
   }

@@ -54,7 +54,7 @@ export function storeKv(engine: Engine, given: Sequence, more: Partial<KvStoreOp
 }
 
 export async function loadKv(engine: Engine, tokens: Int32Array, dtype: KvDtype) {
-  const found = engine.kv.load({ ...OWNER, tokens, dtype });
+  const found = await engine.kv.load({ ...OWNER, tokens, dtype, signal: patience() });
   const parts: Uint8Array[] = [];
   for await (const { piece, length } of found.read(patience())) {
     parts.push(Uint8Array.from(piece.bytes.subarray(0, length)));

@@ -182,8 +182,8 @@ test('a block is found as long as the longest of its stores wants it, then leave
   assert.equal(matched(engine, held), 64);
   assert.equal(matched(engine, held.subarray(0, 70)), 64);
   assert.deepEqual(why(engine, held), { reason: 'expired', at: 64, when: new Date(engine.clock.now).toISOString() });
-  assert.throws(
-    () => engine.kv.load({ ...MINE, tokens: held.subarray(64), dtype: 'F16' }),
+  await assert.rejects(
+    engine.kv.load({ ...MINE, tokens: held.subarray(64), dtype: 'F16', signal: patience() }),
     code('kv_unknown'),
     'nothing begins there',
   );
@@ -339,7 +339,7 @@ test('clear() leaves readers what they read', async (t) => {
   const engine = await start(t);
   const held = tokensOf(64 * 40);
   await store(engine, held, { layers: 8 });
-  const { bytes, read } = engine.kv.load({ ...MINE, tokens: held, dtype: 'F16' });
+  const { bytes, read } = await engine.kv.load({ ...MINE, tokens: held, dtype: 'F16', signal: patience() });
   const reading = read(patience());
   let received = 0;
   for (let next = await reading.next(); !next.done; next = await reading.next()) {

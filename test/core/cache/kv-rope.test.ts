@@ -57,7 +57,7 @@ function store(
 }
 
 async function load(engine: Engine, tokens: Int32Array, rope?: boolean) {
-  const found = engine.kv.load({ ...OWNER, tokens, dtype: 'F32', rope });
+  const found = await engine.kv.load({ ...OWNER, tokens, dtype: 'F32', rope, signal: patience() });
   const parts: Uint8Array[] = [];
   for await (const { piece, length } of found.read(patience())) {
     parts.push(Uint8Array.from(piece.bytes.subarray(0, length)));

@@ -106,7 +106,7 @@ async function load(
   dtype: KvDtype,
   owner: { tenant: string; salt?: string } = OWNER,
 ) {
-  const found = engine.kv.load({ ...OWNER, ...owner, tokens, dtype });
+  const found = await engine.kv.load({ ...OWNER, ...owner, tokens, dtype, signal: patience() });
   const parts: Uint8Array[] = [];
   for await (const { piece, length } of found.read(patience())) {
     parts.push(Uint8Array.from(piece.bytes.subarray(0, length)));
@@ -241,9 +241,10 @@ test('load() finds a beginning, of a block too, and nothing of another tenant, s
     assert.ok(relativeError(found.k, bytesOf(wanted), 'F32') < 1e-4, `${matched} tokens`);
   }
   for (const owner of [{ tenant: 'tenant' }, { tenant: 'another' }, { tenant: 'tenant', salt: 'other' }])
-    assert.throws(() => engine.kv.load({ ...OWNER, ...owner, tokens: given.tokens, dtype: 'F16' }), code('kv_unknown'));
-  assert.throws(
-    () => engine.kv.load({ ...OWNER, salt: 'shared', model: 'other', tokens: given.tokens, dtype: 'F16' }),
+    await assert.rejects(load(engine, given.tokens, 'F16', owner), code('kv_unknown'));
+  const elsewhere = { ...OWNER, salt: 'shared', model: 'other' };
+  await assert.rejects(
+    engine.kv.load({ ...elsewhere, tokens: given.tokens, dtype: 'F16', signal: patience() }),
     code('kv_unknown'),
   );
 });
@@ -415,7 +416,9 @@ test('drain() brings blocks to another adapter, and they are read and attended t
     blocks.every((block) => block.adapter === adapter),
     'a chain stays together while there is room',
   );
-  const reading = engine.kv.load({ ...OWNER, tokens: given.tokens, dtype: 'F16' }).read(patience());
+  const reading = (await engine.kv.load({ ...OWNER, tokens: given.tokens, dtype: 'F16', signal: patience() })).read(
+    patience(),
+  );
   const first = await reading.next();
   engine.pool.drain(adapter);
   const drained = await engine.kv.drain(adapter, patience());
