@@ -9,6 +9,7 @@ import {
   kvLookupSchema,
   kvMoveSchema,
   kvPinSchema,
+  kvPrefetchSchema,
   kvRecodeSchema,
   kvUnpinSchema,
 } from './contract/kv-calls.ts';
@@ -68,6 +69,11 @@ export function addKvRoutes(app: Hono<CoreEnv>, kv: Kv): void {
     const { tenant } = allow(c, 'cache:admin', 'kv-move');
     const asked = withTokens(parseBody(kvMoveSchema, await longBody(c)));
     return c.json(await kv.move({ tenant, ...asked, signal: leaving(c.env.outgoing) }));
+  });
+  app.post('/v1/kv/prefetch', async (c) => {
+    const { tenant } = allow(c, 'kv:read', 'kv-prefetch');
+    const { tier: _, ...asked } = withTokens(parseBody(kvPrefetchSchema, await longBody(c)));
+    return c.json(await kv.prefetch({ tenant, ...asked, signal: leaving(c.env.outgoing) }));
   });
   app.get('/v1/kv/events', async (c) => {
     const { tenant } = allow(c, 'kv:read', 'kv-events');

@@ -23,6 +23,7 @@ import {
   type KvMoveAnswer,
   type KvNumberedEvent,
   type KvPinAnswer,
+  type KvPrefetchAnswer,
   type KvRecodeAnswer,
   type KvUnpinAnswer,
   kvClearAnswerSchema,
@@ -33,6 +34,8 @@ import {
   kvMoveSchema,
   kvPinAnswerSchema,
   kvPinSchema,
+  kvPrefetchAnswerSchema,
+  kvPrefetchSchema,
   kvRecodeAnswerSchema,
   kvRecodeSchema,
   kvUnpinAnswerSchema,
@@ -164,7 +167,10 @@ export interface ClientKv {
   clear(options: KvClearOptions): Promise<KvClearAnswer>;
   /** Keeps it in these codecs from now on, where it is exact yet. */
   recode(options: KvBeginning & { codecK?: string | undefined; codecV?: string | undefined }): Promise<KvRecodeAnswer>;
-  move(options: KvBeginning & { readonly adapter: string }): Promise<KvMoveAnswer>;
+  /** To another adapter, or into memory (`cold`) and back (`hot`). */
+  move(options: KvBeginning & ({ adapter: string } | { tier: 'hot' | 'cold' })): Promise<KvMoveAnswer>;
+  /** Out of memory to adapters, before it is read. */
+  prefetch(options: KvBeginning): Promise<KvPrefetchAnswer>;
   /** What happens to the blocks that your tenant has stored; goes on where the connection was cut. */
   events(options?: KvEventsOptions): AsyncGenerator<KvNumberedEvent, void, undefined>;
 }
@@ -217,6 +223,7 @@ export function clientKv(ask: (ask: Ask) => Promise<Answer>, crypto: Crypto): Cl
     },
     recode: (options) => act('recode', withNumbers(options), kvRecodeSchema, kvRecodeAnswerSchema),
     move: (options) => act('move', withNumbers(options), kvMoveSchema, kvMoveAnswerSchema),
+    prefetch: (options) => act('prefetch', withNumbers(options), kvPrefetchSchema, kvPrefetchAnswerSchema),
     events: (options = {}) => kvEvents(ask, options),
   };
   return kv;
@@ -225,7 +232,7 @@ export function clientKv(ask: (ask: Ask) => Promise<Answer>, crypto: Crypto): Cl
   async function act<A extends z.ZodType, B extends z.ZodType>(call: string, asked: object, takes: A, answers: B) {
     const parsed = takes.safeParse(asked);
     if (!parsed.success) throw refused(parsed.error, call);
-    const body = new TextEncoder().encode(JSON.stringify(parsed.data));
+    const body = new TextEncoder().encode(JSON.stringify(asked));
     return readJson(await post(`/v1/kv/${call}`, 'application/json', body), answers);
   }
 

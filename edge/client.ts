@@ -38,6 +38,7 @@ export type {
   KvMoveAnswer,
   KvNumberedEvent,
   KvPinAnswer,
+  KvPrefetchAnswer,
   KvRecodeAnswer,
   KvUnpinAnswer,
 } from '../core/contract/kv-calls.ts';

@@ -1,6 +1,6 @@
 // What is asked of held blocks beside reading them: what is there and why no more, pins, forgetting, another form, another place.
 // All but clear speak of the longest held beginning of a sequence. What others alone have stored under a salt may be looked up
-// and pinned by whoever knows the salt, and is neither recoded, moved nor cleared by him.
+// pinned and prefetched by whoever knows the salt, and is neither recoded, moved nor cleared by him.
 import { type Form, isRotated, parseRecordCodec, sameForm } from '../codec/pages.ts';
 import type { KvBlock as KvBlockAnswer, KvShape } from '../contract/kv.ts';
 import type {
@@ -8,6 +8,7 @@ import type {
   KvLookupAnswer,
   KvMoveAnswer,
   KvPinAnswer,
+  KvPrefetchAnswer,
   KvRecodeAnswer,
   KvUnpinAnswer,
 } from '../contract/kv-calls.ts';
@@ -17,6 +18,7 @@ import type { Pool } from '../gpu/pool.ts';
 import { type Match, type Root, scopeOf } from './blocks.ts';
 import type { KvBook } from './kv-book.ts';
 import { clear, type KvClearOptions } from './kv-clear.ts';
+import type { Demotion } from './kv-demotion.ts';
 import type { HeldPages, Kept, KvBlock } from './kv-held.ts';
 import { explain } from './kv-lookup.ts';
 import { moveBlock } from './kv-moves.ts';
@@ -44,12 +46,23 @@ export interface KvCalls {
   unpin(asked: { readonly tenant: string; readonly pin: string } | KvAsked): KvUnpinAnswer;
   clear(asked: KvClearOptions): KvClearAnswer;
   recode(asked: KvAsked & { codecK: string; codecV: string; signal: AbortSignal }): Promise<KvRecodeAnswer>;
-  move(asked: KvAsked & { adapter: string; signal: AbortSignal }): Promise<KvMoveAnswer>;
+  move(asked: KvAsked & { to: KvTarget; signal: AbortSignal }): Promise<KvMoveAnswer>;
+  /** Out of memory to adapters, before somebody reads it. */
+  prefetch(asked: KvAsked & { signal: AbortSignal }): Promise<KvPrefetchAnswer>;
 }
+
+export type KvTarget = { readonly adapter: string } | { readonly tier: 'hot' | 'cold' };
+
+/** Blocks that are packed at a time. */
+const PACKED_AT_ONCE = 32;
+
+type Acting = KvAsked & { readonly signal: AbortSignal };
+type Fate = 'moved' | 'already' | 'noRoom' | 'gone';
 
 export interface CallsOptions {
   readonly held: HeldPages;
-  readonly returns: Pick<Returns, 'read'>;
+  readonly returns: Pick<Returns, 'fetch'>;
+  readonly pack: Demotion['pack'];
   readonly book: KvBook;
   readonly pins: Pins;
   readonly pool: Pool;
@@ -63,7 +76,7 @@ export interface Longest {
   readonly match: Match<Kept>;
 }
 
-export function openCalls({ held, returns, book, pins, pool, pieces, longest, face }: CallsOptions): KvCalls {
+export function openCalls({ held, returns, pack, book, pins, pool, pieces, longest, face }: CallsOptions): KvCalls {
   const { blocks } = held;
   const { stakes, history } = book;
 
@@ -74,16 +87,21 @@ export function openCalls({ held, returns, book, pins, pool, pieces, longest, fa
     throw problem('kv_unknown', `Of these ${asked.tokens.length} tokens none are held.`, { matchedTokens: 0 });
   }
 
-  /** One after the other, held meanwhile, as far as the tenant has stored them; `act` says what became of each. */
+  /**
+   * One after the other, held meanwhile, as far as the tenant has stored them, once they are ready for it; `act` says what
+   * became of each.
+   */
   async function each<K extends string>(
     asked: KvAsked & { signal: AbortSignal },
     counts: Record<K | 'others' | 'gone', number>,
-    act: (block: KvBlock) => Promise<K>,
+    act: (block: KvBlock) => K | Promise<K>,
+    prepare: (own: readonly KvBlock[], signal: AbortSignal) => Promise<void> = returns.fetch,
   ): Promise<number> {
     const match = beginningOf(asked);
     const release = blocks.hold(match.blocks);
     try {
-      (await returns.read(match.blocks, asked.signal)).release(); // what is cold comes back first
+      const own = match.blocks.filter((block) => stakes.has(block, asked.tenant));
+      await prepare(own, asked.signal);
       for (const block of match.blocks) {
         asked.signal.throwIfAborted();
         const fate = block.removed ? 'gone' : stakes.has(block, asked.tenant) ? await act(block) : 'others';
@@ -93,6 +111,61 @@ export function openCalls({ held, returns, book, pins, pool, pieces, longest, fa
       release();
     }
     return match.tokens;
+  }
+
+  async function moveTo(adapter: string, asked: Acting): Promise<KvMoveAnswer> {
+    pool.lease({ adapter }).release(); // says now what no block could say better
+    return counted(asked, async (block) => {
+      if (block.kept.hot?.lease.adapter === adapter) return 'already';
+      const room = (shape: KvShape, form: Form) => held.leaseNear({ adapter }, shape, form);
+      const isMoved = await moveBlock(block, held, pieces, asked.signal, room);
+      return isMoved ? 'moved' : 'noRoom';
+    });
+  }
+
+  /** Into memory: what is in use there now is read to its end. */
+  function putAway(asked: Acting): Promise<KvMoveAnswer> {
+    const packAll = async (own: readonly KvBlock[], signal: AbortSignal): Promise<void> => {
+      for (let at = 0; at < own.length; at += PACKED_AT_ONCE) await pack(own.slice(at, at + PACKED_AT_ONCE), signal);
+    };
+    return counted(
+      asked,
+      (block) => {
+        if (!block.kept.hot) return 'already';
+        return held.cool(block) ? 'moved' : 'noRoom';
+      },
+      packAll,
+    );
+  }
+
+  function bringUp(asked: Acting): Promise<KvMoveAnswer> {
+    const cold = new Set<KvBlock>();
+    return counted(
+      asked,
+      (block) => (block.kept.hot ? (cold.has(block) ? 'moved' : 'already') : 'noRoom'),
+      async (own, signal) => {
+        for (const block of own) if (!block.kept.hot) cold.add(block);
+        await returns.fetch(own, signal);
+      },
+    );
+  }
+
+  /** The answer of a move; bytes are those of what has moved, where it is now. */
+  async function counted(
+    asked: Acting,
+    act: (block: KvBlock) => Fate | Promise<Fate>,
+    prepare?: Parameters<typeof each>[3],
+  ): Promise<KvMoveAnswer> {
+    const counts = { moved: 0, already: 0, noRoom: 0, others: 0, gone: 0 };
+    let bytes = 0;
+    const place = async (block: KvBlock): Promise<Fate> => {
+      const fate = await act(block);
+      if (fate === 'moved') bytes += face(block).storedBytes;
+      return fate === 'noRoom' && block.removed ? 'gone' : fate;
+    };
+    const matchedTokens = await each(asked, counts, place, prepare);
+    const { moved, already, ...left } = counts;
+    return { matchedTokens, moved, bytes, already, left };
   }
 
   return {
@@ -137,19 +210,23 @@ export function openCalls({ held, returns, book, pins, pool, pieces, longest, fa
       const { recoded, already, ...left } = counts;
       return { matchedTokens, recoded, already, left };
     },
-    async move({ adapter, ...asked }) {
-      pool.lease({ adapter }).release(); // says now what no block could say better
-      const counts = { moved: 0, already: 0, noRoom: 0, others: 0, gone: 0 };
-      let bytes = 0;
-      const matchedTokens = await each(asked, counts, async (block) => {
-        if (block.kept.hot?.lease.adapter === adapter) return 'already';
-        const room = (shape: KvShape, form: Form) => held.leaseNear({ adapter }, shape, form);
-        const isMoved = await moveBlock(block, held, pieces, asked.signal, room);
-        if (isMoved) bytes += block.kept.hot?.lease.bytes ?? 0;
-        return isMoved ? 'moved' : block.removed ? 'gone' : 'noRoom';
-      });
-      const { moved, already, ...left } = counts;
-      return { matchedTokens, moved, bytes, already, left };
+    async move({ to, ...asked }) {
+      if ('adapter' in to) return moveTo(to.adapter, asked);
+      return to.tier === 'cold' ? putAway(asked) : bringUp(asked);
+    },
+    async prefetch({ signal, ...asked }) {
+      const { blocks: all, tokens } = beginningOf(asked);
+      const cold = all.filter(({ kept }) => !kept.hot);
+      await returns.fetch(all, signal);
+      const returned = cold.filter(({ kept }) => kept.hot);
+      return {
+        ...{
+          matchedTokens: tokens,
+          returned: returned.length,
+          bytes: returned.reduce((sum, block) => sum + face(block).storedBytes, 0),
+        },
+        ...{ already: all.length - cold.length, left: cold.length - returned.length },
+      };
     },
   };
 }

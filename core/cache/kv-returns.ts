@@ -40,9 +40,13 @@ export interface Reading {
 export interface Returns {
   /** Brings back what is cold, and holds what is then there; it stays until `release`. */
   read(blocks: readonly KvBlock[], signal: AbortSignal): Promise<Reading>;
+  /** Brings back what is cold, worth it or not, as far as there is room. */
+  fetch(blocks: readonly KvBlock[], signal: AbortSignal): Promise<void>;
   stats(): { returned: number; declined: number; ms: number; nsPerByte: number };
   close(): Promise<void>;
 }
+
+type Wanted = (cold: Package) => boolean;
 
 interface Leased {
   readonly block: KvBlock;
@@ -61,7 +65,7 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   async function read(blocks: readonly KvBlock[], signal: AbortSignal): Promise<Reading> {
     const letGo = held.blocks.hold(blocks);
     try {
-      const count = await bring(blocks, signal);
+      const count = await bring(blocks, signal, isWorth);
       return { count, ...held.read(blocks.slice(0, count)) };
     } finally {
       letGo();
@@ -69,20 +73,20 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   }
 
   /** How many of the first are on adapters then. */
-  async function bring(blocks: readonly KvBlock[], signal: AbortSignal): Promise<number> {
+  async function bring(blocks: readonly KvBlock[], signal: AbortSignal, wanted: Wanted): Promise<number> {
     for (let at = 0; at < blocks.length; at++) {
       signal.throwIfAborted();
       const block = blocks[at];
       if (!block || block.removed) return at;
       if (block.kept.hot && !block.kept.hot.lease.lost) continue;
-      await (underWay.get(block.kept) ?? comeBack(batchFrom(blocks, at)));
+      await (underWay.get(block.kept) ?? comeBack(batchFrom(blocks, at, wanted)));
       if (!block.kept.hot) return at;
     }
     return blocks.length;
   }
 
-  /** Cold blocks that follow each other and are worth it. */
-  function batchFrom(blocks: readonly KvBlock[], first: number): KvBlock[] {
+  /** Cold blocks that follow each other and are wanted. */
+  function batchFrom(blocks: readonly KvBlock[], first: number, wanted: Wanted): KvBlock[] {
     const batch: KvBlock[] = [];
     let bytes = 0;
     for (const block of blocks.slice(first, first + BATCH_BLOCKS)) {
@@ -90,7 +94,7 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
       if (hot || !cold || underWay.has(block.kept)) break;
       bytes += cold.bytes;
       if (batch.length > 0 && bytes > BATCH_BYTES) break;
-      if (!isWorth(cold)) break;
+      if (!wanted(cold)) break;
       batch.push(block);
     }
     return batch;
@@ -223,6 +227,14 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
 
   return {
     read,
+    async fetch(blocks, signal) {
+      const letGo = held.blocks.hold(blocks);
+      try {
+        await bring(blocks, signal, () => true);
+      } finally {
+        letGo();
+      }
+    },
     stats: () => ({ ...done, nsPerByte: msPerByte * 1e6 }),
     async close() {
       closing.abort();

@@ -6,7 +6,7 @@
 // Invariants: whoever reads a block holds it, so that it cannot leave; nothing of one scope is ever found from another.
 
 import { attend } from '../codec/attention.ts';
-import { BLOCK_TOKENS } from '../codec/pages.ts';
+import { BLOCK_TOKENS, pageBytes } from '../codec/pages.ts';
 import type { KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../contract/kv.ts';
 import type { KvNumberedEvent } from '../contract/kv-calls.ts';
 import { problem } from '../contract/problems.ts';
@@ -200,11 +200,21 @@ export function openKv(options: KvOptions): Kv {
   const pins = createPins({
     now,
     budget: () => options.share * options.pool.capacityBytes,
-    bytesOf: (block) => face(block).storedBytes,
+    bytesOf: pagesOf,
     hold: blocks.hold,
   });
   const count = { expired: 0, cleared: 0 };
-  const calls = openCalls({ held, returns, book, pins, pool: options.pool, pieces, longest, face });
+  const calls = openCalls({
+    held,
+    returns,
+    pack: demotion.pack,
+    book,
+    pins,
+    pool: options.pool,
+    pieces,
+    longest,
+    face,
+  });
   const timer = setInterval(sweep, SWEEP_MS).unref();
   const questions = createQuestions(pieces, digests);
   let lost = 0;
@@ -446,6 +456,12 @@ export function openKv(options: KvOptions): Kv {
       await returns.close();
     },
   };
+}
+
+/** What a block takes on an adapter, be it there or not. */
+function pagesOf({ root, kept }: KvBlock): number {
+  const form = (kept.hot ?? kept.cold)?.form;
+  return form ? pageBytes(root.shape, form) * root.shape.layers : 0;
 }
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array =>

@@ -101,7 +101,32 @@ export const kvRecodeAnswerSchema = z.object({
 });
 export type KvRecodeAnswer = z.infer<typeof kvRecodeAnswerSchema>;
 
-export const kvMoveSchema = z.strictObject({ ...asked, adapter: z.string().min(1).max(64) });
+/** To another adapter; or into memory (cold) and back to adapters (hot). */
+export const kvMoveSchema = z
+  .strictObject({
+    ...asked,
+    adapter: z.string().min(1).max(64).optional(),
+    tier: z.enum(['hot', 'cold']).optional(),
+  })
+  .refine(
+    ({ adapter, tier }) => (adapter === undefined) !== (tier === undefined),
+    'must name either an adapter or a tier',
+  )
+  .transform(({ adapter, tier, ...rest }) => ({
+    ...rest,
+    to: adapter === undefined ? { tier: tier ?? 'hot' } : { adapter },
+  }));
+export const kvPrefetchSchema = z.strictObject({ ...asked, tier: z.literal('hot').default('hot') });
+/** `left` in memory: there was no room on adapters, or they are gone. */
+export const kvPrefetchAnswerSchema = z.object({
+  matchedTokens: z.number(),
+  returned: z.number(),
+  bytes: z.number(),
+  already: z.number(),
+  left: z.number(),
+});
+export type KvPrefetchAnswer = z.infer<typeof kvPrefetchAnswerSchema>;
+
 export const kvMoveAnswerSchema = z.object({
   matchedTokens: z.number(),
   moved: z.number(),

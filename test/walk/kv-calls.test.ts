@@ -70,6 +70,14 @@ test('lookup, pin, recode and clear answer what they did, in counts', async () =
   const moved = await kv.move({ model: 'm', tokens, adapter: blocks[0]?.adapter ?? '' });
   assert.deepEqual([moved.moved, moved.already], [0, 3]);
 
+  assert.equal((await kv.move({ model: 'm', tokens, tier: 'cold' })).moved, 3);
+  assert.deepEqual(
+    (await kv.lookup({ model: 'm', tokens })).blocks.map(({ tier, adapter }) => [tier, adapter]),
+    Array.from({ length: 3 }, () => ['cold', null]),
+  );
+  const { returned, already } = await kv.prefetch({ model: 'm', tokens });
+  assert.deepEqual([returned, already], [3, 0]);
+
   const { bytes, ...cleared } = await kv.clear({ model: 'm', prefix: tokens.subarray(0, 70) });
   assert.deepEqual(cleared, { blocks: 2, pinned: 2, shared: 0 });
   assert.ok(bytes > 0);
@@ -98,7 +106,10 @@ test('what is wrong is said with the path of each fault, by the server and befor
     ['clear', { prefix: [1] }, /model: is needed with prefix/],
     ['clear', { tokens: [1] }, /tokens/],
     ['recode', { ...asked, codecK: 1 }, /codecK/],
-    ['move', asked, /adapter/],
+    ['move', asked, /must name either an adapter or a tier/],
+    ['move', { ...asked, adapter: 'a', tier: 'hot' }, /must name either/],
+    ['move', { ...asked, tier: 'warm' }, /tier/],
+    ['prefetch', { ...asked, tier: 'cold' }, /tier/],
   ] as const) {
     const answer = await json(path, body);
     const text = await answer.clone().text();

@@ -381,7 +381,7 @@ test('move() brings blocks to the adapter that is named, and says so to those wh
   const { blocks } = await store(engine, held);
   const from = blocks[0]?.adapter;
   const to = from === 'adapter-0' ? 'adapter-1' : 'adapter-0';
-  const move = (adapter: string) => engine.kv.move({ ...MINE, tokens: held, adapter, signal: patience() });
+  const move = (adapter: string) => engine.kv.move({ ...MINE, tokens: held, to: { adapter }, signal: patience() });
   const left = { noRoom: 0, others: 0, gone: 0 };
   assert.deepEqual(await move(to), { matchedTokens: 192, moved: 3, bytes: 3 * BLOCK_BYTES, already: 0, left });
   assert.deepEqual(await move(to), { matchedTokens: 192, moved: 0, bytes: 0, already: 3, left });
@@ -393,6 +393,60 @@ test('move() brings blocks to the adapter that is named, and says so to those wh
     blocks.map(({ hash }) => ({ type: 'BlockMoved', hash, tier: 'hot', adapter: to })),
   );
   await assert.rejects(move('adapter-9'), code('adapter_unknown'));
+  await engine.assertIdle();
+});
+
+test('move() puts blocks into memory and brings them back, as prefetch() does, bit for bit', async (t) => {
+  const engine = await start(t, { coldBytesMax: 1 << 20 });
+  const { kv } = engine;
+  const held = tokensOf(192);
+  await store(engine, held, { salt: 's' });
+  await store(engine, joined(held, tokensOf(64)), { salt: 's', tenant: 'other' });
+  const asked = { ...MINE, salt: 's', tokens: held, signal: patience() };
+  const read = async () => {
+    const parts: Uint8Array[] = [];
+    const loaded = await kv.load({ ...MINE, salt: 's', tokens: held, dtype: 'F16', signal: patience() });
+    for await (const { piece, length } of loaded.read(patience())) {
+      parts.push(Uint8Array.from(piece.bytes.subarray(0, length)));
+      piece.release();
+    }
+    return Buffer.concat(parts);
+  };
+  const before = await read();
+  const tiers = () => lookup(engine, held, { salt: 's' }).blocks.map(({ tier }) => tier);
+  const left = { noRoom: 0, others: 0, gone: 0 };
+  const away = await kv.move({ ...asked, to: { tier: 'cold' } });
+  assert.deepEqual({ ...away, bytes: 0 }, { matchedTokens: 192, moved: 3, bytes: 0, already: 0, left });
+  assert.ok(away.bytes > 0 && away.bytes < 3 * BLOCK_BYTES, `${away.bytes} bytes in memory`);
+  assert.deepEqual(tiers(), ['cold', 'cold', 'cold']);
+  assert.equal((await kv.move({ ...asked, to: { tier: 'cold' } })).already, 3);
+  await engine.assertIdle();
+
+  const back = { matchedTokens: 192, returned: 3, bytes: 3 * BLOCK_BYTES, already: 0, left: 0 };
+  assert.deepEqual(await kv.prefetch({ ...asked, tenant: 'third' }), back);
+  assert.deepEqual(await kv.prefetch(asked), { ...back, returned: 0, bytes: 0, already: 3 });
+  assert.deepEqual(tiers(), ['hot', 'hot', 'hot']);
+  await kv.move({ ...asked, tokens: held.subarray(0, 64), to: { tier: 'cold' } });
+  assert.deepEqual(tiers(), ['cold', 'hot', 'hot']);
+  const hot = await kv.move({ ...asked, to: { tier: 'hot' } });
+  assert.deepEqual(hot, { matchedTokens: 192, moved: 1, bytes: BLOCK_BYTES, already: 2, left });
+  assert.deepEqual((await kv.move({ ...asked, tenant: 'third', to: { tier: 'cold' } })).left, { ...left, others: 3 });
+  assert.ok(before.equals(await read()), 'no bit is another');
+  const moved = (await told(engine, 'mine')).flatMap((event) => (event.type === 'BlockMoved' ? [event] : []));
+  assert.deepEqual(
+    moved.map(({ tier, adapter }) => `${tier} ${adapter}`),
+    [...Array(3).fill('cold null'), ...Array(3).fill('hot adapter-0'), 'cold null', 'hot adapter-0'],
+  );
+  await engine.assertIdle();
+});
+
+test('move() leaves blocks where they are when there is no room in memory', async (t) => {
+  const engine = await start(t, { coldBytesMax: 0 });
+  const held = tokensOf(128);
+  await store(engine, held);
+  const done = await engine.kv.move({ ...MINE, tokens: held, to: { tier: 'cold' }, signal: patience() });
+  assert.deepEqual([done.moved, done.left.noRoom], [0, 2]);
+  assert.equal(matched(engine, held), 128);
   await engine.assertIdle();
 });
 

@@ -1,8 +1,9 @@
 // Any order of storing, looking up, pinning, turning the clock, clearing, recoding, moving and losing, by two tenants with and without
-// a salt that they share, on real adapters with little room: what is held is what a list of paths says, each tenant's events
+// a salt that they share, on real adapters with little room and with more: what is held is what a list of paths says, each tenant's events
 // tell just what is its own, pins keep what they hold, the budget is kept, and the engine's own check finds nothing.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { KvTarget } from '../../../core/cache/kv-calls.ts';
 import type { KvNumberedEvent } from '../../../core/contract/kv-calls.ts';
 import { Problem } from '../../../core/contract/problems.ts';
 import { joinParts, type TensorData, tensorParts } from '../../../core/contract/tensors.ts';
@@ -13,7 +14,6 @@ import { seeded } from '../../support/seeded.ts';
 const ROUNDS = Number(process.env.CACHE_ROUNDS ?? 300);
 const DIM = 64;
 const BLOCK_BYTES = 2 * DIM * 64 * 2;
-const ROOM = 24;
 const MEMORY = 2 * 128 * 2 ** 20;
 const TENANTS = ['a', 'b'] as const;
 const LETTERS = ['x', 'y', 'z'] as const;
@@ -138,133 +138,151 @@ function createMirror({ kv }: Engine, tenant: string) {
   }
 }
 
-test('any order of calls agrees with a list of paths, and with what is told of it', { timeout: 600_000 }, async (t) => {
-  const random = seeded();
-  const engine = await startEngine(t, {
-    pool: { adapters: [SOURCE, SOURCE] },
-    kv: { window: { firstBlocks: 0, lastBlocks: 0 }, share: (ROOM * BLOCK_BYTES) / MEMORY },
-  });
-  const { kv, clock } = engine;
-  const model = createModel();
-  const mirrors = TENANTS.map((tenant) => ({ tenant, mirror: createMirror(engine, tenant) }));
-  const owner = (): Owner => ({ tenant: random.pick(TENANTS), salt: random.below(2) === 0 ? 's' : undefined });
-  const word = () => Array.from({ length: 1 + random.below(5) }, () => random.pick(LETTERS)).join('');
-  const ask = (who: Owner, text: string) => ({ ...who, model: 'm', tokens: tokensOf(text) });
-  const refused = (error: unknown): string => {
-    assert.ok(error instanceof Problem, String(error));
-    return error.code;
-  };
-
-  function send(who: Owner, text: string, ttl: number | undefined) {
-    const { tokens, ...asked } = ask(who, text);
-    const shape = [1, 1, tokens.length, DIM];
-    const data = random.bytes(tokens.length * DIM * 2);
-    const ids: TensorData = {
-      name: 'tokens',
-      dtype: 'I32',
-      shape: [tokens.length],
-      data: new Uint8Array(tokens.buffer),
+for (const { room, coldBytesMax, where } of [
+  { room: 24, coldBytesMax: 0, where: 'where there is little room' },
+  { room: 2000, coldBytesMax: 64 << 20, where: 'with memory to move to' },
+])
+  test(`any order of calls agrees with a list of paths, and with what is told of it, ${where}`, async (t) => {
+    const random = seeded();
+    const engine = await startEngine(t, {
+      pool: { adapters: [SOURCE, SOURCE] },
+      kv: { window: { firstBlocks: 0, lastBlocks: 0 }, share: (room * BLOCK_BYTES) / MEMORY, coldBytesMax },
+    });
+    const { kv, clock } = engine;
+    const model = createModel();
+    const mirrors = TENANTS.map((tenant) => ({ tenant, mirror: createMirror(engine, tenant) }));
+    const owner = (): Owner => ({ tenant: random.pick(TENANTS), salt: random.below(2) === 0 ? 's' : undefined });
+    const word = () => Array.from({ length: 1 + random.below(5) }, () => random.pick(LETTERS)).join('');
+    const ask = (who: Owner, text: string) => ({ ...who, model: 'm', tokens: tokensOf(text) });
+    const refused = (error: unknown): string => {
+      assert.ok(error instanceof Problem, String(error));
+      return error.code;
     };
-    const part = (name: string): TensorData => ({ name, dtype: 'F16', shape, data });
-    const file = joinParts(tensorParts([ids, part('k'), part('v')]));
-    const body = { chunks: bodyOf(file), length: file.length };
-    const more = { codecK: 'raw', codecV: 'raw', priority: random.below(101), digest: undefined };
-    return kv.store({ ...asked, ...more, ttl, body, signal: patience() });
-  }
 
-  /** Who was evicted leaves the list; nobody who is pinned is. */
-  async function catchUp(): Promise<void> {
-    for (const { mirror } of mirrors)
-      for (const hash of await mirror.read()) {
-        const [place] = [...model.kept].find(([, one]) => one.hash === hash) ?? [];
-        if (place === undefined) continue; // the other tenant was told of it too
-        assert.ok(!model.isPinned(place), `${place} was pinned, and evicted`);
-        model.kept.delete(place);
-      }
-  }
+    function send(who: Owner, text: string, ttl: number | undefined) {
+      const { tokens, ...asked } = ask(who, text);
+      const shape = [1, 1, tokens.length, DIM];
+      const data = random.bytes(tokens.length * DIM * 2);
+      const ids: TensorData = {
+        name: 'tokens',
+        dtype: 'I32',
+        shape: [tokens.length],
+        data: new Uint8Array(tokens.buffer),
+      };
+      const part = (name: string): TensorData => ({ name, dtype: 'F16', shape, data });
+      const file = joinParts(tensorParts([ids, part('k'), part('v')]));
+      const body = { chunks: bodyOf(file), length: file.length };
+      const more = { codecK: 'raw', codecV: 'raw', priority: random.below(101), digest: undefined };
+      return kv.store({ ...asked, ...more, ttl, body, signal: patience() });
+    }
 
-  const deeds: Record<string, () => Promise<void> | void> = {
-    async store() {
+    /** Who was evicted leaves the list; nobody who is pinned is. */
+    async function catchUp(): Promise<void> {
+      for (const { mirror } of mirrors)
+        for (const hash of await mirror.read()) {
+          const [place] = [...model.kept].find(([, one]) => one.hash === hash) ?? [];
+          if (place === undefined) continue; // the other tenant was told of it too
+          assert.ok(!model.isPinned(place), `${place} was pinned, and evicted`);
+          model.kept.delete(place);
+        }
+    }
+
+    const deeds: Record<string, () => Promise<void> | void> = {
+      async store() {
+        const [who, text] = [owner(), word()];
+        const ttl = random.below(3) === 0 ? undefined : 1 + random.below(100);
+        const answer = await send(who, text, ttl).catch((error: unknown) => {
+          assert.equal(refused(error), 'capacity_exhausted');
+        });
+        await catchUp();
+        const expiresAt = ttl === undefined ? Number.POSITIVE_INFINITY : clock.now + ttl * 1000;
+        model.store(who, text, answer?.blocks.map(({ hash }) => hash) ?? [], expiresAt);
+      },
+      pin() {
+        const [who, text] = [owner(), word()];
+        const held = model.held(who, text);
+        const ttl = 1 + random.below(60);
+        try {
+          const { pin, pinnedBlocks } = kv.pin({ ...ask(who, text), ttl });
+          assert.equal(pinnedBlocks, held.length);
+          model.pin({ ...who, id: pin, word: text, held, expiresAt: clock.now + ttl * 1000 });
+        } catch (error) {
+          assert.equal(refused(error), held === '' ? 'kv_unknown' : 'pins_full');
+        }
+      },
+      unpin() {
+        const [pin] = [...model.pins.values()].toSorted((a, b) => a.expiresAt - b.expiresAt);
+        if (!pin) return;
+        const { tenant, salt, word } = pin;
+        const byTokens = random.below(2) === 0;
+        const { pins } = kv.unpin(byTokens ? ask({ tenant, salt }, word) : { tenant, pin: pin.id });
+        model.pins.delete(pin.id); // of several for the same tokens, the one that ends first
+        assert.equal(pins, [...model.pins.values()].filter((each) => each.tenant === tenant).length);
+      },
+      turn() {
+        clock.now += random.below(40_000);
+        kv.sweep();
+        model.turn(clock.now);
+      },
+      clear() {
+        const who = owner();
+        const prefix = random.below(3) === 0 ? '' : word().slice(0, 3);
+        const narrowed = prefix === '' ? {} : { model: 'm', prefix: tokensOf(prefix) };
+        const { bytes, ...counts } = kv.clear({ ...who, ...narrowed });
+        assert.deepEqual(counts, model.clear(who, prefix));
+        if (coldBytesMax === 0) assert.equal(bytes, counts.blocks * BLOCK_BYTES);
+      },
+      async recode() {
+        const [who, text] = [owner(), word()];
+        const codec = random.pick(['f16', 'bf16', 'raw']);
+        const asked = kv.recode({ ...ask(who, text), codecK: codec, codecV: codec, signal: patience() });
+        const held = model.held(who, text);
+        const done = await asked.catch((error: unknown) => {
+          assert.deepEqual([refused(error), held], ['kv_unknown', '']);
+        });
+        if (done) assert.equal(done.matchedTokens, held.length * 64);
+      },
+      async move() {
+        const [who, text] = [owner(), word()];
+        const held = model.held(who, text);
+        const to = random.pick<KvTarget>([
+          { adapter: 'adapter-0' },
+          { adapter: 'adapter-1' },
+          { tier: 'cold' },
+          { tier: 'hot' },
+        ]);
+        const done = await kv.move({ ...ask(who, text), to, signal: patience() }).catch((error: unknown) => {
+          assert.deepEqual([refused(error), held], ['kv_unknown', '']);
+        });
+        if (done)
+          assert.equal(done.moved + done.already + done.left.noRoom + done.left.others + done.left.gone, held.length);
+      },
+    };
+    deeds.prefetch = async () => {
       const [who, text] = [owner(), word()];
-      const ttl = random.below(3) === 0 ? undefined : 1 + random.below(100);
-      const answer = await send(who, text, ttl).catch((error: unknown) => {
-        assert.equal(refused(error), 'capacity_exhausted');
+      const held = model.held(who, text);
+      const done = await kv.prefetch({ ...ask(who, text), signal: patience() }).catch((error: unknown) => {
+        assert.deepEqual([refused(error), held], ['kv_unknown', '']);
       });
+      if (done) assert.equal(done.returned + done.already + done.left, held.length);
+    };
+    const names = ['store', 'store', 'store', 'store', ...Object.keys(deeds)] as [string, ...string[]];
+
+    for (let round = 0; round < ROUNDS; round++) {
+      const name = random.pick(names);
+      await deeds[name]?.();
       await catchUp();
-      const expiresAt = ttl === undefined ? Number.POSITIVE_INFINITY : clock.now + ttl * 1000;
-      model.store(who, text, answer?.blocks.map(({ hash }) => hash) ?? [], expiresAt);
-    },
-    pin() {
+      const at = `round ${round}, ${name} (SEED=${random.seed})`;
+      for (const { tenant, mirror } of mirrors) assert.deepEqual(mirror.hashes, model.of(tenant), at);
+      const { blocks, bytes, pinned, tiers } = kv.stats();
+      assert.deepEqual([blocks, pinned.pins, pinned.blocks], [model.kept.size, model.pins.size, model.pinned()], at);
+      assert.equal(bytes, (blocks - tiers.cold.blocks) * BLOCK_BYTES, at);
+      assert.ok(bytes <= room * BLOCK_BYTES, at);
       const [who, text] = [owner(), word()];
-      const held = model.held(who, text);
-      const ttl = 1 + random.below(60);
-      try {
-        const { pin, pinnedBlocks } = kv.pin({ ...ask(who, text), ttl });
-        assert.equal(pinnedBlocks, held.length);
-        model.pin({ ...who, id: pin, word: text, held, expiresAt: clock.now + ttl * 1000 });
-      } catch (error) {
-        assert.equal(refused(error), held === '' ? 'kv_unknown' : 'pins_full');
-      }
-    },
-    unpin() {
-      const [pin] = [...model.pins.values()].toSorted((a, b) => a.expiresAt - b.expiresAt);
-      if (!pin) return;
-      const { tenant, salt, word } = pin;
-      const byTokens = random.below(2) === 0;
-      const { pins } = kv.unpin(byTokens ? ask({ tenant, salt }, word) : { tenant, pin: pin.id });
-      model.pins.delete(pin.id); // of several for the same tokens, the one that ends first
-      assert.equal(pins, [...model.pins.values()].filter((each) => each.tenant === tenant).length);
-    },
-    turn() {
-      clock.now += random.below(40_000);
-      kv.sweep();
-      model.turn(clock.now);
-    },
-    clear() {
-      const who = owner();
-      const prefix = random.below(3) === 0 ? '' : word().slice(0, 3);
-      const narrowed = prefix === '' ? {} : { model: 'm', prefix: tokensOf(prefix) };
-      const { bytes, ...counts } = kv.clear({ ...who, ...narrowed });
-      assert.deepEqual(counts, model.clear(who, prefix));
-      assert.equal(bytes, counts.blocks * BLOCK_BYTES);
-    },
-    async recode() {
-      const [who, text] = [owner(), word()];
-      const codec = random.pick(['f16', 'bf16', 'raw']);
-      const asked = kv.recode({ ...ask(who, text), codecK: codec, codecV: codec, signal: patience() });
-      const held = model.held(who, text);
-      const done = await asked.catch((error: unknown) => {
-        assert.deepEqual([refused(error), held], ['kv_unknown', '']);
-      });
-      if (done) assert.equal(done.matchedTokens, held.length * 64);
-    },
-    async move() {
-      const [who, text] = [owner(), word()];
-      const held = model.held(who, text);
-      const adapter = `adapter-${random.below(2)}`;
-      const done = await kv.move({ ...ask(who, text), adapter, signal: patience() }).catch((error: unknown) => {
-        assert.deepEqual([refused(error), held], ['kv_unknown', '']);
-      });
-      if (done) assert.equal(done.moved + done.already + done.left.noRoom + done.left.others, held.length);
-    },
-  };
-  const names = ['store', 'store', 'store', 'store', ...Object.keys(deeds)] as [string, ...string[]];
-
-  for (let round = 0; round < ROUNDS; round++) {
-    const name = random.pick(names);
-    await deeds[name]?.();
-    await catchUp();
-    const at = `round ${round}, ${name} (SEED=${random.seed})`;
-    for (const { tenant, mirror } of mirrors) assert.deepEqual(mirror.hashes, model.of(tenant), at);
-    const { blocks, bytes, pinned } = kv.stats();
-    assert.deepEqual([blocks, pinned.pins, pinned.blocks], [model.kept.size, model.pins.size, model.pinned()], at);
-    assert.equal(bytes, blocks * BLOCK_BYTES, at);
-    assert.ok(bytes <= ROOM * BLOCK_BYTES, at);
-    const [who, text] = [owner(), word()];
-    const found = kv.lookup({ ...ask(who, text), explain: true, use: random.below(2) === 0, layout: {} });
-    assert.equal(found.matchedTokens, model.held(who, text).length * 64, at);
-    assert.equal(found.explain === null, found.matchedTokens === text.length * 64, at);
-    assert.deepEqual([...kv.check(), ...engine.cache.check()], [], at);
-  }
-  await engine.assertIdle();
-});
+      const found = kv.lookup({ ...ask(who, text), explain: true, use: random.below(2) === 0, layout: {} });
+      assert.equal(found.matchedTokens, model.held(who, text).length * 64, at);
+      assert.equal(found.explain === null, found.matchedTokens === text.length * 64, at);
+      assert.deepEqual([...kv.check(), ...engine.cache.check()], [], at);
+    }
+    await engine.assertIdle();
+  });
