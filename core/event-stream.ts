@@ -7,6 +7,7 @@ import type { KvNumberedEvent } from './contract/kv-calls.ts';
 import { problem } from './contract/problems.ts';
 import type { C } from './route.ts';
 
+/** Without anything to tell. */
 const QUIET_MS = 15_000;
 /** What a browser is to wait before it comes back, in ms. */
 const HEAD = 'retry: 2000\n';
@@ -14,7 +15,7 @@ const HEAD = 'retry: 2000\n';
 /** A number comes at once, and then whenever there was nothing to tell for so long. */
 export type Follow = (quietMs: number, signal: AbortSignal) => AsyncGenerator<KvNumberedEvent | number, void, void>;
 
-export async function sendEvents(c: C, follow: Follow): Promise<Response> {
+export async function sendEvents(c: C, follow: Follow, takenMs?: number): Promise<Response> {
   const { outgoing } = c.env;
   if (c.req.method === 'HEAD') throw problem('method_unsupported', 'Events have no end; ask for them with GET.');
   const events = follow(QUIET_MS, leaving(outgoing));
@@ -24,7 +25,7 @@ export async function sendEvents(c: C, follow: Follow): Promise<Response> {
     'cache-control': 'no-store',
     'x-request-id': c.get('requestId'),
   });
-  const send = (text: string) => write(outgoing, Buffer.from(text));
+  const send = (text: string) => write(outgoing, Buffer.from(text), takenMs);
   try {
     await send(HEAD);
     for (; !next.done; next = await events.next()) await send(textOf(next.value));

@@ -7,7 +7,7 @@ import { createHistory, type KvHistory } from './kv-history.ts';
 import { createStakes, type Stakes } from './kv-stakes.ts';
 
 /** Of one event: what is kept of a log has a bound in bytes by that. */
-const HASHES_MAX = 16;
+const HASHES_MAX = 8;
 
 export interface KvBook {
   readonly stakes: Stakes;
