@@ -115,6 +115,16 @@ export const coreSettings = {
     'what callers are thought to compute: KV that comes back from memory slower than this, does not',
   ),
   CACHE_ENTRIES_MAX: setting(integer(1, 10_000_000), '1000000', 'most tensors held'),
+  CACHE_PREFETCH: setting(
+    integer(0, 64),
+    '4',
+    'tensors brought to an adapter at once before they are asked for; 0: none ever',
+  ),
+  CACHE_WARM_PERCENT: setting(
+    integer(0, 100),
+    '50',
+    'share of the adapters that what was hot before a restart may take again; 0: none',
+  ),
   MASTER_KEY: setting(secret(32), '', 'base64, seals the secrets in the database; unset: DATA_DIR/master.key'),
 } as const;
 

@@ -122,6 +122,8 @@ async function startCore(config: CoreConfig) {
       adjustEvery: config.CACHE_ADJUST_EVERY,
     },
     tenantShare: config.TENANT_MEMORY_PERCENT / 100,
+    prefetch: config.CACHE_PREFETCH,
+    heat: { path: join(dataDir, 'cache', 'heat.json'), share: config.CACHE_WARM_PERCENT / 100 },
     now: Date.now,
     log,
   });

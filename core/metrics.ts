@@ -78,6 +78,14 @@ export function createMetrics(): CoreMetrics {
         const { evictions, expired, lost, deletes } = cache.stats();
         return Object.entries({ evicted: evictions, expired, lost, deleted: deletes });
       });
+      counter('blatam_prefetch_total', 'Tensors brought ahead, by what became of that.', 'result', () => {
+        const { used, late, wrong, cancelled } = cache.stats().prefetch;
+        return Object.entries({ used, late, wrong, cancelled });
+      });
+      gauge('blatam_prefetch_ratio', 'Of what was brought ahead and of reads from disk, what was right.', 'of', () => {
+        const { precision, recall } = cache.stats().prefetch;
+        return Object.entries({ precision, recall });
+      });
       gauge('blatam_claims', 'Keys that somebody computes.', undefined, () => [['', claims.open]]);
       gauge('blatam_claims_waiting', 'Calls that wait for those keys.', undefined, () => [['', claims.waiting]]);
       gauge('blatam_kv_blocks', 'Blocks of tokens whose KV is held.', undefined, () => [['', kv.stats().blocks]]);

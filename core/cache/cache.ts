@@ -5,7 +5,8 @@
 // key's own order. Who leaves an adapter for others is said by policies (lodgings.ts), chosen at the start or at any time.
 // What comes to an adapter while it drains leaves it again, as soon as it is the key's entry.
 // The parts: room.ts finds room, put.ts and read.ts carry bodies in and out, ledger.ts knows what the disk has, flush.ts writes
-// back, departures.ts and moves.ts lead entries off adapters, sweep.ts off the end of their time.
+// back, prefetch.ts and heat.ts bring what is likely to be asked for to adapters, departures.ts and moves.ts lead entries off them,
+// sweep.ts off the end of their time.
 
 import type { TensorEntry } from '../contract/messages.ts';
 import type { PolicyAnswer, PolicyBody } from '../contract/policy.ts';
@@ -16,16 +17,20 @@ import type { Pieces } from '../gpu/pieces.ts';
 import type { AdapterReport, Pool } from '../gpu/pool.ts';
 import { createKeyedLock } from '../store/keyed-lock.ts';
 import type { Store } from '../store/store.ts';
+import { createBring } from './bring.ts';
 import { type Course, DEFAULT_COURSE } from './course.ts';
 import { createDepartures } from './departures.ts';
 import type { Digests } from './digest.ts';
 import type { Drained } from './drain.ts';
 import { type Entry, face, idOf, isHot, newEntry } from './entry.ts';
 import { createFlushes } from './flush.ts';
+import { startHeat } from './heat.ts';
 import { createHoldings } from './holdings.ts';
 import { createLedger } from './ledger.ts';
 import { createMoves, type Drained as DrainedCounts, type Moved } from './moves.ts';
 import { policyAnswer } from './policy-report.ts';
+import { createPredictor } from './predict.ts';
+import { createPrefetch, type PrefetchStats } from './prefetch.ts';
 import { createPut, type Put } from './put.ts';
 import { createRead } from './read.ts';
 import { createRoom } from './room.ts';
@@ -44,6 +49,10 @@ export interface CacheOptions {
   readonly course?: Course;
   /** Of each adapter, for the tensors of one tenant; default all. */
   readonly tenantShare?: number;
+  /** Entries that are brought ahead at once; default 0: none. */
+  readonly prefetch?: number;
+  /** Where it is kept what was hot, and the share of the adapters that it may take after a start; default: neither. */
+  readonly heat?: { readonly path: string; readonly share: number } | undefined;
   readonly now: () => number;
   readonly log: (line: string) => void;
 }
@@ -66,6 +75,7 @@ export interface CacheStats {
   lost: number;
   /** `saved`: what equal payloads under several names would take beside `hot`. */
   bytes: { hot: number; disk: number; saved: number };
+  prefetch: PrefetchStats;
 }
 
 export type Moving = { readonly key: string } | { readonly prefix: string };
@@ -82,6 +92,8 @@ export interface Restarted {
 
 export interface Cache {
   readonly put: Put;
+  /** What was hot before the start is again, as far as it may: so many. */
+  readonly warmed: Promise<number>;
   peek(tenant: string, key: string): TensorEntry | undefined;
   get(tenant: string, key: string): Found | undefined;
   delete(tenant: string, key: string): Promise<boolean>;
@@ -115,9 +127,14 @@ export function openCache(options: CacheOptions): Cache {
   const keys = createKeyedLock();
   const ledger = createLedger(store);
   const flushes = createFlushes({ keys, ledger, holdings, log, ended: departures.look });
-  const room = createRoom(pool, holdings);
+  const room = createRoom(pool, holdings, () => prefetch.yieldRoom());
   const putBody = createPut({ ...options, holdings, room, keys, ledger, flushes, departures });
   const read = createRead({ ...options, holdings, room, departures });
+  const bring = createBring({ ...options, holdings, room, departures });
+  const prefetch = createPrefetch({
+    ...{ entriesMax: options.prefetch ?? 0, predictor: createPredictor(), bring, now },
+    find: holdings.find,
+  });
   const sweep = startSweep({ due: holdings.expired, discard: (entry) => discard(entry.id, entry), log });
   const count = { hot: 0, cold: 0, misses: 0, puts: 0, deletes: 0 };
 
@@ -126,6 +143,12 @@ export function openCache(options: CacheOptions): Cache {
     ledger.add(entry.id, record);
     holdings.insert(entry);
   }
+  const heat =
+    options.heat &&
+    startHeat({
+      ...{ path: options.heat.path, hot: holdings.hot, find: holdings.find, bring, log },
+      bytesMax: pool.capacityBytes * options.heat.share,
+    });
 
   /** Removes what the key holds by then, from disk and index; with `only`, if it is still that. */
   async function discard(id: string, only?: Entry): Promise<boolean> {
@@ -153,14 +176,16 @@ export function openCache(options: CacheOptions): Cache {
     },
     get(tenant, key) {
       const entry = holdings.find(tenant, key);
+      const follow = prefetch.asked(tenant, key, entry);
       if (!entry) {
+        follow();
         count.misses++;
         return undefined;
       }
       const source = isHot(entry) ? 'hot' : 'cold';
       count[source]++;
       holdings.touch(entry);
-      return { entry: face(entry), source, read: (signal, party) => read(entry, signal, party) };
+      return { entry: face(entry), source, read: (signal, party) => thenDo(read(entry, signal, party), follow) };
     },
     peek(tenant, key) {
       const entry = holdings.find(tenant, key);
@@ -203,7 +228,11 @@ export function openCache(options: CacheOptions): Cache {
       const lost = held.filter(({ replaced, onDisk }) => replaced && !onDisk).length;
       return { state, restarts, cold: held.filter(({ replaced }) => !replaced).length, lost };
     },
-    makeRoom: holdings.makeRoom,
+    makeRoom(lease, bytes) {
+      if (!lease.trial().fits(bytes)) prefetch.yieldRoom();
+      return holdings.makeRoom(lease, bytes);
+    },
+    warmed: heat?.warmed ?? Promise.resolve(0),
     check: () => [...pool.faults(), ...holdings.faults()],
     dropLost: departures.dropLost,
     stats: () => ({
@@ -216,6 +245,7 @@ export function openCache(options: CacheOptions): Cache {
       expired: sweep.expired,
       lost: departures.lost,
       bytes: { hot: holdings.hotBytes, disk: store.bytes, saved: holdings.savedBytes },
+      prefetch: prefetch.stats(),
     }),
     policy: (tenant) => policyAnswer(course, holdings.report(tenant)),
     setPolicy({ strategy, objective }) {
@@ -225,9 +255,20 @@ export function openCache(options: CacheOptions): Cache {
       holdings.follow();
     },
     async close() {
+      await heat?.close();
+      await prefetch.close();
       await sweep.close();
       await flushes.done();
       await departures.close();
     },
   };
+}
+
+/** What is likely to come next is brought once the reader has what it came for. */
+async function* thenDo<T>(all: AsyncGenerator<T, void, void>, follow: () => void): AsyncGenerator<T, void, void> {
+  try {
+    yield* all;
+  } finally {
+    follow();
+  }
 }

@@ -11,6 +11,8 @@ import type { Holdings } from './holdings.ts';
 import type { Asker } from './lodgings.ts';
 
 export interface Room {
+  /** A lease that holds `bytes`, in room that is free and within the quota; nobody leaves for it. */
+  free(bytes: number, asker: Asker): GpuLease | undefined;
   /** A lease that can come to hold `bytes`, on the best adapter that can give it; nobody has left for it yet. */
   find(bytes: number, asker: Asker): GpuLease | undefined;
   /** Pages with this very payload under another name of the tenant, to be shared; not where they would have to leave. */
@@ -19,8 +21,23 @@ export interface Room {
   write(lease: GpuLease, piece: Piece, length: number, offset: number, asker: Asker, party?: Party): Promise<void>;
 }
 
-export function createRoom(pool: Pick<Pool, 'lease' | 'places' | 'isDraining'>, holdings: Holdings): Room {
+/** `crowded` is told before anybody leaves, and where there is not enough room even so. */
+export function createRoom(
+  pool: Pick<Pool, 'lease' | 'places' | 'isDraining' | 'ready'>,
+  holdings: Holdings,
+  crowded: () => void,
+): Room {
   return {
+    free(bytes, { tenant }) {
+      const pageBytes = pageBytesFor(bytes);
+      const account = holdings.account(tenant);
+      for (const adapter of pool.ready ? pool.places(pageBytes) : []) {
+        const lease = pool.lease({ adapter, pageBytes, account });
+        if (holdings.isWithinQuota(lease, bytes, tenant) && lease.grow(bytes)) return lease;
+        lease.release();
+      }
+      return undefined;
+    },
     find(bytes, asker) {
       const pageBytes = pageBytesFor(bytes);
       const account = holdings.account(asker.tenant);
@@ -29,6 +46,7 @@ export function createRoom(pool: Pick<Pool, 'lease' | 'places' | 'isDraining'>, 
         if (holdings.couldMakeRoom(lease, bytes, asker)) return lease;
         lease.release();
       }
+      crowded();
       return undefined;
     },
     twin(record) {
@@ -38,6 +56,7 @@ export function createRoom(pool: Pick<Pool, 'lease' | 'places' | 'isDraining'>, 
     async write(lease, piece, length, offset, asker, party) {
       if (lease.lost)
         throw problem('adapter_lost', `${lease.adapter} was lost while the tensors came in. Send them again.`);
+      if (!lease.trial().fits(offset + length)) crowded();
       if (!holdings.makeRoom(lease, offset + length, asker))
         throw problem('capacity_exhausted', 'The adapter filled up while the tensors came in. Send them again.');
       await (party ? party.write(lease, offset, piece, length) : lease.write(offset, piece, length));
