@@ -81,7 +81,7 @@ async function readCommandLine() {
   const { positionals } = parseArgs({ allowPositionals: true, strict: false, options: OPTIONS });
   const [only, ...others] = positionals.filter((name) => subjectNames.includes(name));
   const own = only && others.length === 0 ? Object.keys((await load(only)).options ?? {}) : [];
-  const ownOptions = Object.fromEntries(own.map((name) => [name, { type: 'string' } as const]));
+  const ownOptions = Object.fromEntries(own.map((name) => [name, { type: 'string', multiple: true } as const]));
   try {
     return parseArgs({ allowPositionals: true, options: { ...ownOptions, ...OPTIONS } });
   } catch (error) {

@@ -202,6 +202,6 @@ const WIDE = /[A-Zmw+0-9_]/;
 const widthOf = (name: string): number =>
   [...name].reduce((sum, char) => sum + (NARROW.test(char) ? 4 : WIDE.test(char) ? 7 : 6.2), 0);
 
-const short = (value: number): number => Number(value.toFixed(1));
+export const short = (value: number): number => Number(value.toFixed(1));
 const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
-const escaped = (text: string): string => text.replace(/[&<>"]/g, (char) => ESCAPES[char] ?? char);
+export const escaped = (text: string): string => text.replace(/[&<>"]/g, (char) => ESCAPES[char] ?? char);

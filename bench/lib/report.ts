@@ -34,8 +34,8 @@ export interface Report {
   readonly lines?: readonly object[];
 }
 
-/** What was given for a subject's own options. */
-export type OptionValues = Readonly<Record<string, string | boolean | undefined>>;
+/** What was given for a subject's own options: a list of all that was, as each may be given again. */
+export type OptionValues = Readonly<Record<string, string | boolean | readonly (string | boolean)[] | undefined>>;
 
 export interface RunOptions {
   /** Fewer rounds: to see that it works, not to quote. */
