@@ -34,7 +34,7 @@ export const ADAPTIVE_DEFAULTS: AdaptiveOptions = {
   intervalPerEntry: 0.5,
   intervalMin: 1000,
   intervalMax: 50_000,
-  smoothing: 0.25,
+  smoothing: 0.2,
   margin: 0.0075,
   dwell: 8,
   marginUrgent: 0.03,

@@ -70,7 +70,8 @@ export function createChoice(candidates: number, settings: ChoiceSettings): Choi
   let held = 0;
   let reviews = 0;
   let isFirstRound = true;
-  let isFirstReview = true;
+  /** Reviews that the ratios come from, as far as that matters. */
+  let reviewed = 0;
 
   function best(worthBy: (one: Candidate) => number): number {
     const values = all.map(worthBy);
@@ -102,22 +103,24 @@ export function createChoice(candidates: number, settings: ChoiceSettings): Choi
       const lead = all[leader]?.lead ?? 0;
       if (lead < Math.max(LEAD_MIN, LEAD_PER_ENTRY * shadowEntries)) return inCharge;
       for (const one of all) one.ratio = one.recent;
+      reviewed = 1;
       clear();
       return leader;
     },
     review(inCharge) {
       if (worth <= 0) return inCharge;
+      // The mean of all at first, as long as each counts for more than it will.
+      const weight = Math.max(settings.smoothing, 1 / ++reviewed);
       all.forEach((one, at) => {
-        one.ratio += (isFirstReview ? 1 : settings.smoothing) * (one.won / worth - one.ratio);
+        one.ratio += weight * (one.won / worth - one.ratio);
         if (at === inCharge) one.shortfall += settings.smoothing * ((one.won - held) / worth - one.shortfall);
         else one.shortfall *= SHORTFALL_DECAY;
       });
-      isFirstReview = false;
       reviews++;
       clear();
       const leader = best(promise);
-      const [own, other] = [all[inCharge], all[leader]];
-      const gap = own && other ? promise(other) - promise(own) : 0;
+      const [holder, other] = [all[inCharge] as Candidate, all[leader] as Candidate];
+      const gap = promise(other) - promise(holder);
       const isDue = reviews >= settings.dwell || gap > settings.marginUrgent;
       return isDue && gap > settings.margin ? leader : inCharge;
     },
@@ -128,7 +131,8 @@ export function createChoice(candidates: number, settings: ChoiceSettings): Choi
     forget() {
       clear();
       for (const one of all) one.lead = one.shortfall = 0;
-      isFirstRound = isFirstReview = true;
+      isFirstRound = true;
+      reviewed = 0;
     },
   };
 }
