@@ -1,6 +1,6 @@
 // What is asked of held blocks beside reading them: what is there and why no more, pins, forgetting, another form, another place.
 // All but clear speak of the longest held beginning of a sequence. What others alone have stored under a salt may be looked up
-// pinned and prefetched by whoever knows the salt, and is neither recoded, moved nor cleared by him.
+// pinned and prefetched by whoever knows the salt, and is neither recoded, moved nor cleared by them.
 import { type Form, isRotated, parseRecordCodec, sameForm } from '../codec/pages.ts';
 import type { KvBlock as KvBlockAnswer, KvShape } from '../contract/kv.ts';
 import type {
