@@ -9,8 +9,8 @@ import { allow, type CoreEnv, jsonBody } from './route.ts';
 
 export function addCacheRoutes(app: Hono<CoreEnv>, cache: Cache, kv: Kv): void {
   app.get('/v1/cache/stats', (c) => {
-    allow(c, 'tensors:read', 'stats');
-    return c.json({ ...cache.stats(), kv: kv.stats() });
+    const { tenant } = allow(c, 'tensors:read', 'stats');
+    return c.json({ ...cache.stats(), tenant: cache.tenantStats(tenant), kv: kv.stats() });
   });
   app.get('/v1/cache/policy', (c) => {
     const { tenant } = allow(c, 'tensors:read', 'policy');

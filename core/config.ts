@@ -114,6 +114,22 @@ export const coreSettings = {
     '2000',
     'what callers are thought to compute: KV that comes back from memory slower than this, does not',
   ),
+  TENANT_DISK_MIB: setting(
+    optional(integer(1, 1 << 30)),
+    '',
+    'most that one tenant may have on disk; unset: no such limit',
+  ),
+  TENANT_ENTRIES_MAX: setting(optional(integer(1, 10_000_000)), '', 'most tensors of one tenant; unset: no such limit'),
+  CACHE_FLUSH_MIB: setting(
+    integer(0, 1 << 20),
+    '64',
+    'most that was answered with durability=back and is not on disk; beyond it is written through',
+  ),
+  CACHE_FLUSH_MS: setting(
+    integer(1, 3_600_000),
+    '1000',
+    'the same in time: while one waits longer, everything is written through',
+  ),
   CACHE_ENTRIES_MAX: setting(integer(1, 10_000_000), '1000000', 'most tensors held'),
   CACHE_PREFETCH: setting(
     integer(0, 64),

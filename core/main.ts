@@ -121,7 +121,12 @@ async function startCore(config: CoreConfig) {
       objective: config.CACHE_OBJECTIVE,
       adjustEvery: config.CACHE_ADJUST_EVERY,
     },
-    tenantShare: config.TENANT_MEMORY_PERCENT / 100,
+    quota: {
+      share: config.TENANT_MEMORY_PERCENT / 100,
+      diskBytes: MiB(config.TENANT_DISK_MIB),
+      entries: config.TENANT_ENTRIES_MAX ?? Number.POSITIVE_INFINITY,
+    },
+    flush: { bytesMax: MiB(config.CACHE_FLUSH_MIB), msMax: config.CACHE_FLUSH_MS },
     prefetch: config.CACHE_PREFETCH,
     heat: { path: join(dataDir, 'cache', 'heat.json'), share: config.CACHE_WARM_PERCENT / 100 },
     now: Date.now,
@@ -182,6 +187,9 @@ async function startCore(config: CoreConfig) {
   listeners.push(listener);
   return { listener, server, keyring, nonces, readiness, firstKey, pool, store };
 }
+
+/** In bytes; no limit where none is set. */
+const MiB = (count = Number.POSITIVE_INFINITY): number => count * 2 ** 20;
 
 /** Said before anything is opened: a process that compiles in the background can tell nobody. */
 function checkKernels(wanted: readonly string[]): void {

@@ -69,14 +69,35 @@ export function createMetrics(): CoreMetrics {
     },
     watch({ cache, claims, kv, pool, pieces }) {
       gauge('blatam_cache_entries', 'Entries held.', undefined, () => [['', cache.stats().entries]]);
-      gauge('blatam_cache_bytes', 'Bytes held, by where they lie.', 'tier', () => Object.entries(cache.stats().bytes));
+      gauge('blatam_cache_bytes', 'Bytes held, by where they lie.', 'tier', () => {
+        const { hot, disk } = cache.stats().bytes;
+        return Object.entries({ hot, disk });
+      });
+      gauge('blatam_cache_adapter_bytes', 'Bytes of tensors on each adapter.', 'adapter', () =>
+        Object.entries(cache.stats().bytes.adapters),
+      );
+      gauge('blatam_cache_saved_bytes', 'What equal payloads would take more if each had its pages.', undefined, () => [
+        ['', cache.stats().bytes.saved],
+      ]);
+      gauge('blatam_cache_hit_ratio', 'Share of late reads from adapters, and with other room.', 'capacity', () =>
+        Object.entries(cache.stats().hitRatio).map(([room, ratio]) => [room, ratio ?? Number.NaN] as const),
+      );
+      counter('blatam_cache_hit_bytes_total', 'Bytes of reads, by where they were answered from.', 'result', () =>
+        Object.entries(cache.stats().hitBytes),
+      );
+      gauge('blatam_cache_flush_bytes', 'Answered with durability=back, and not yet on disk.', undefined, () => [
+        ['', cache.stats().flushing.bytes],
+      ]);
+      gauge('blatam_cache_flush_age_seconds', 'How long the oldest of that has waited.', undefined, () => [
+        ['', cache.stats().flushing.ageMs / 1000],
+      ]);
       counter('blatam_cache_reads_total', 'Reads, by where they were answered from.', 'result', () => {
         const { hits, misses } = cache.stats();
         return Object.entries({ ...hits, miss: misses });
       });
       counter('blatam_cache_removals_total', 'Entries that left, by cause.', 'cause', () => {
-        const { evictions, expired, lost, deletes } = cache.stats();
-        return Object.entries({ evicted: evictions, expired, lost, deleted: deletes });
+        const { room, ...others } = cache.stats().removals;
+        return Object.entries({ evicted: room, ...others });
       });
       counter('blatam_prefetch_total', 'Tensors brought ahead, by what became of that.', 'result', () => {
         const { used, late, wrong, cancelled } = cache.stats().prefetch;

@@ -13,17 +13,20 @@ import type { PolicyAnswer, PolicyBody } from '../contract/policy.ts';
 import { problem } from '../contract/problems.ts';
 import type { Party } from '../gpu/freight.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
+import { pageBytesFor, pagesFor } from '../gpu/pages.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { AdapterReport, Pool } from '../gpu/pool.ts';
 import { createKeyedLock } from '../store/keyed-lock.ts';
 import type { Store } from '../store/store.ts';
+import { createAdmission } from './admission.ts';
 import { createBring } from './bring.ts';
 import { type Course, DEFAULT_COURSE } from './course.ts';
+import { createCurve, type Ratios } from './curve.ts';
 import { createDepartures } from './departures.ts';
 import type { Digests } from './digest.ts';
 import type { Drained } from './drain.ts';
-import { type Entry, face, idOf, isHot, newEntry } from './entry.ts';
-import { createFlushes } from './flush.ts';
+import { type Entry, face, hashOf, idOf, isHot, newEntry } from './entry.ts';
+import { createFlushes, FLUSH_DEFAULTS, type FlushBounds } from './flush.ts';
 import { startHeat } from './heat.ts';
 import { createHoldings } from './holdings.ts';
 import { createLedger } from './ledger.ts';
@@ -47,8 +50,10 @@ export interface CacheOptions {
   readonly entriesMax: number;
   /** How it is decided who leaves an adapter; default adaptive. */
   readonly course?: Course;
-  /** Of each adapter, for the tensors of one tenant; default all. */
-  readonly tenantShare?: number;
+  /** What one tenant may have; default all. */
+  readonly quota?: TenantQuota;
+  /** Of what was answered `back` and is not on disk. */
+  readonly flush?: FlushBounds;
   /** Entries that are brought ahead at once; default 0: none. */
   readonly prefetch?: number;
   /** Where it is kept what was hot, and the share of the adapters that it may take after a start; default: neither. */
@@ -64,6 +69,13 @@ export interface Found {
   read(signal: AbortSignal, party?: Party): AsyncGenerator<Drained, void, void>;
 }
 
+export interface TenantQuota {
+  /** Of each adapter. */
+  readonly share?: number;
+  readonly diskBytes?: number;
+  readonly entries?: number;
+}
+
 export interface CacheStats {
   entries: number;
   hits: { hot: number; cold: number };
@@ -74,8 +86,32 @@ export interface CacheStats {
   expired: number;
   lost: number;
   /** `saved`: what equal payloads under several names would take beside `hot`. */
-  bytes: { hot: number; disk: number; saved: number };
   prefetch: PrefetchStats;
+  bytes: {
+    hot: number;
+    disk: number;
+    saved: number;
+    adapters: Record<string, number>;
+    codecs: Record<string, number>;
+  };
+  /** Bytes of reads, by where they were answered from. */
+  hitBytes: { hot: number; cold: number };
+  /** Entries that left adapters or the cache, by cause. */
+  removals: Record<Removal, number>;
+  /** Of the reads of late: those answered from adapters, and what it would be with other room (curve.ts). */
+  hitRatio: Ratios;
+  /** Of what is on adapters: bytes as they came by bytes as they are kept, and by those of distinct payloads. */
+  compressionRatio: number;
+  dedupRatio: number;
+  /** Answered, and not yet on disk. */
+  flushing: { entries: number; bytes: number; ageMs: number };
+}
+
+export type Removal = 'room' | 'quota' | 'expired' | 'deleted' | 'replaced' | 'lost';
+
+export interface TenantStats {
+  entries: number;
+  bytes: { disk: number; adapters: Record<string, number> };
 }
 
 export type Moving = { readonly key: string } | { readonly prefix: string };
@@ -111,6 +147,8 @@ export interface Cache {
   /** An adapter's process is gone: forget what was only there. */
   dropLost(): void;
   stats(): CacheStats;
+  /** Of one tenant. */
+  tenantStats(tenant: string): TenantStats;
   /** By which strategy tensors leave adapters, and what it has found out about a tenant's. */
   policy(tenant: string): PolicyAnswer;
   /** From now on; nobody leaves by it, and what was learnt goes on as far as the strategies share it. */
@@ -121,14 +159,23 @@ export interface Cache {
 export function openCache(options: CacheOptions): Cache {
   const { pool, store, pieces, now, log } = options;
   const course: Course = { ...(options.course ?? DEFAULT_COURSE) };
-  const holdings = createHoldings(now, { course, quota: options.tenantShare ?? 1 });
+  const { quota = {} } = options;
+  const holdings = createHoldings(now, { course, quota: quota.share ?? 1 });
   const moves = createMoves({ holdings, pool, pieces });
   const departures = createDepartures({ holdings, moves, pool, log });
   const keys = createKeyedLock();
-  const ledger = createLedger(store);
-  const flushes = createFlushes({ keys, ledger, holdings, log, ended: departures.look });
+  const ledger = createLedger(store, quota.diskBytes);
+  const flushes = createFlushes({
+    ...{ keys, ledger, holdings, log, ended: departures.look },
+    bounds: options.flush ?? FLUSH_DEFAULTS,
+  });
+  const admission = createAdmission(holdings, {
+    entriesMax: options.entriesMax,
+    tenantEntriesMax: quota.entries ?? Number.POSITIVE_INFINITY,
+  });
+  const curve = createCurve(course.strategy, () => pool.capacityBytes - holdings.othersBytes);
   const room = createRoom(pool, holdings, () => prefetch.yieldRoom());
-  const putBody = createPut({ ...options, holdings, room, keys, ledger, flushes, departures });
+  const putBody = createPut({ ...options, holdings, room, keys, ledger, flushes, departures, admission });
   const read = createRead({ ...options, holdings, room, departures });
   const bring = createBring({ ...options, holdings, room, departures });
   const prefetch = createPrefetch({
@@ -136,7 +183,8 @@ export function openCache(options: CacheOptions): Cache {
     find: holdings.find,
   });
   const sweep = startSweep({ due: holdings.expired, discard: (entry) => discard(entry.id, entry), log });
-  const count = { hot: 0, cold: 0, misses: 0, puts: 0, deletes: 0 };
+  const count = { hot: 0, cold: 0, misses: 0, puts: 0, deletes: 0, replaced: 0 };
+  const hitBytes = { hot: 0, cold: 0 };
 
   for (const record of store.found) {
     const entry = newEntry(record, undefined, true);
@@ -161,6 +209,34 @@ export function openCache(options: CacheOptions): Cache {
     });
   }
 
+  function stats(): CacheStats {
+    const { hotBytes, savedBytes, evictions } = holdings;
+    return {
+      entries: holdings.size,
+      hits: { hot: count.hot, cold: count.cold },
+      misses: count.misses,
+      puts: count.puts,
+      deletes: count.deletes,
+      evictions: evictions.room + evictions.quota,
+      expired: sweep.expired,
+      lost: departures.lost,
+      bytes: {
+        ...{ hot: hotBytes, disk: store.bytes, saved: savedBytes, codecs: { raw: hotBytes } },
+        adapters: Object.fromEntries(pool.report().map(({ id }) => [id, holdings.bytesOn.get(id) ?? 0])),
+      },
+      hitBytes: { ...hitBytes },
+      removals: {
+        ...{ ...evictions, expired: sweep.expired, deleted: count.deletes },
+        ...{ replaced: count.replaced, lost: departures.lost },
+      },
+      hitRatio: curve.ratios(),
+      compressionRatio: 1, // `raw` is the only form so far
+      dedupRatio: hotBytes > 0 ? (hotBytes + savedBytes) / hotBytes : 1,
+      flushing: flushes.waiting,
+      prefetch: prefetch.stats(),
+    };
+  }
+
   function moving(tenant: string, what: Moving): Entry[] {
     if ('prefix' in what) return [...holdings.from(tenant, what.prefix, '')];
     const entry = holdings.find(tenant, what.key);
@@ -172,6 +248,8 @@ export function openCache(options: CacheOptions): Cache {
     async put(o) {
       const answer = await putBody(o);
       count.puts++;
+      if (!answer.created) count.replaced++;
+      curve.put(hashOf(idOf(o.tenant, o.key)), pagedBytes(answer.bytes));
       return answer;
     },
     get(tenant, key) {
@@ -180,10 +258,14 @@ export function openCache(options: CacheOptions): Cache {
       if (!entry) {
         follow();
         count.misses++;
+        curve.read(hashOf(idOf(tenant, key)), undefined, false);
         return undefined;
       }
       const source = isHot(entry) ? 'hot' : 'cold';
+      const { bytes } = entry.record;
       count[source]++;
+      hitBytes[source] += bytes;
+      curve.read(hashOf(entry.id), pagedBytes(bytes), source === 'hot');
       holdings.touch(entry);
       return { entry: face(entry), source, read: (signal, party) => thenDo(read(entry, signal, party), follow) };
     },
@@ -235,17 +317,10 @@ export function openCache(options: CacheOptions): Cache {
     warmed: heat?.warmed ?? Promise.resolve(0),
     check: () => [...pool.faults(), ...holdings.faults()],
     dropLost: departures.dropLost,
-    stats: () => ({
-      entries: holdings.size,
-      hits: { hot: count.hot, cold: count.cold },
-      misses: count.misses,
-      puts: count.puts,
-      deletes: count.deletes,
-      evictions: holdings.evictions.room + holdings.evictions.quota,
-      expired: sweep.expired,
-      lost: departures.lost,
-      bytes: { hot: holdings.hotBytes, disk: store.bytes, saved: holdings.savedBytes },
-      prefetch: prefetch.stats(),
+    stats,
+    tenantStats: (tenant) => ({
+      entries: holdings.countOf(tenant),
+      bytes: { disk: ledger.bytesOf(tenant), adapters: holdings.bytesOf(tenant) },
     }),
     policy: (tenant) => policyAnswer(course, holdings.report(tenant)),
     setPolicy({ strategy, objective }) {
@@ -253,6 +328,7 @@ export function openCache(options: CacheOptions): Cache {
       if (!strategy || strategy === course.strategy) return;
       course.strategy = strategy;
       holdings.follow();
+      curve.follow(strategy);
     },
     async close() {
       await heat?.close();
@@ -272,3 +348,6 @@ async function* thenDo<T>(all: AsyncGenerator<T, void, void>, follow: () => void
     follow();
   }
 }
+
+/** What a tensor takes of an adapter. */
+const pagedBytes = (bytes: number): number => pagesFor(bytes, pageBytesFor(bytes)) * pageBytesFor(bytes);

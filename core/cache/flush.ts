@@ -1,5 +1,6 @@
-// Write-back: entries that were answered from memory, on their way to the disk in their keys' order. A few at a time; who asks
-// beyond that writes through.
+// Write-back: entries that were answered from memory, on their way to the disk in their keys' order. What a crash can take is
+// bounded in bytes and in time: beyond so many bytes, so many entries, or while the oldest waits longer than `msMax`, no more
+// are taken, and who asks writes through. Each begins at once; nothing is held back to be written later.
 import type { KeyedLock } from '../store/keyed-lock.ts';
 import type { StoreWriter } from '../store/store.ts';
 import type { Entry } from './entry.ts';
@@ -8,8 +9,19 @@ import type { Ledger } from './ledger.ts';
 
 const FLUSHES_MAX = 64;
 
+export interface FlushBounds {
+  readonly bytesMax: number;
+  readonly msMax: number;
+}
+export const FLUSH_DEFAULTS: FlushBounds = { bytesMax: 64 << 20, msMax: 1000 };
+
 export interface Flushes {
-  readonly isFull: boolean;
+  /** On disk within so many milliseconds, or nobody else is taken until it is. */
+  readonly msMax: number;
+  /** What is on its way, and for how long the oldest has been. */
+  readonly waiting: { readonly entries: number; readonly bytes: number; readonly ageMs: number };
+  /** Whether so many bytes more are within the bounds. */
+  takes(bytes: number): boolean;
   /** `back`: answered already, on disk as soon as the key's turn comes. */
   begin(entry: Entry, writer: StoreWriter): void;
   /** All that have begun are done. */
@@ -20,13 +32,16 @@ export interface FlushOptions {
   readonly keys: KeyedLock;
   readonly ledger: Ledger;
   readonly holdings: Holdings;
+  readonly bounds: FlushBounds;
   readonly log: (line: string) => void;
   /** It has arrived, or has not: its adapter may ask something of it now. */
   readonly ended: (entry: Entry) => void;
 }
 
-export function createFlushes({ keys, ledger, holdings, log, ended }: FlushOptions): Flushes {
-  const flushes = new Set<Promise<void>>();
+export function createFlushes({ keys, ledger, holdings, bounds, log, ended }: FlushOptions): Flushes {
+  /** With the moment of each one's beginning, the oldest first. */
+  const flushes = new Map<Promise<void>, number>();
+  let bytes = 0;
 
   async function write(entry: Entry, writer: StoreWriter): Promise<void> {
     if (entry.replaced) return writer.abort();
@@ -39,22 +54,31 @@ export function createFlushes({ keys, ledger, holdings, log, ended }: FlushOptio
     }
   }
 
+  function ageMs(): number {
+    const [oldest] = flushes.values();
+    return oldest === undefined ? 0 : performance.now() - oldest;
+  }
+
   return {
-    get isFull() {
-      return flushes.size >= FLUSHES_MAX;
+    msMax: bounds.msMax,
+    get waiting() {
+      return { entries: flushes.size, bytes, ageMs: ageMs() };
     },
+    takes: (more) => flushes.size < FLUSHES_MAX && bytes + more <= bounds.bytesMax && ageMs() < bounds.msMax,
     begin(entry, writer) {
+      bytes += entry.record.bytes;
       const flush: Promise<void> = keys
         .run(entry.id, () => write(entry, writer))
         .catch((error: unknown) => log(`an outdated record stays (${entry.record.key}): ${String(error)}`))
         .finally(() => {
           flushed();
           flushes.delete(flush);
+          bytes -= entry.record.bytes;
           ended(entry);
         });
       const flushed = holdings.flush(entry, flush);
-      flushes.add(flush);
+      flushes.set(flush, performance.now());
     },
-    done: () => Promise.all(flushes).then(() => {}),
+    done: () => Promise.all(flushes.keys()).then(() => {}),
   };
 }

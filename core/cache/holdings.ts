@@ -17,6 +17,14 @@ export interface Holdings {
   /** What entries would take beside `hotBytes` if they shared no pages. */
   readonly savedBytes: number;
   readonly evictions: Readonly<Evictions>;
+  /** What others than tensors have of the adapters where tensors are. */
+  readonly othersBytes: number;
+  /** `hotBytes` by adapter. */
+  readonly bytesOn: ReadonlyMap<string, number>;
+  /** Of the pages of a tenant, by adapter. */
+  bytesOf(tenant: string): Record<string, number>;
+  /** Entries of a tenant. */
+  countOf(tenant: string): number;
   /** As the index has it, expired or not. */
   at(id: string): Entry | undefined;
   /** What a caller may see. */
@@ -88,6 +96,7 @@ export function createHoldings(now: () => number, options: HoldingsOptions = {})
   /** By tenant, digest and adapter: pages that others may share. */
   const twins = new Map<string, GpuLease>();
   const evictions: Evictions = { room: 0, quota: 0 };
+  const bytesOn = new Map<string, number>();
   let hotBytes = 0;
   let savedBytes = 0;
 
@@ -135,7 +144,12 @@ export function createHoldings(now: () => number, options: HoldingsOptions = {})
     }
     holds.set(lease, { readers: 0, owners: new Set([entry]) });
     twins.set(twinName(entry.record), lease);
-    hotBytes += lease.bytes;
+    countBytes(lease, 1);
+  }
+
+  function countBytes({ adapter, bytes }: GpuLease, sign: 1 | -1): void {
+    hotBytes += sign * bytes;
+    bytesOn.set(adapter, (bytesOn.get(adapter) ?? 0) + sign * bytes);
   }
 
   function disown(entry: Entry, lease: GpuLease): void {
@@ -148,7 +162,7 @@ export function createHoldings(now: () => number, options: HoldingsOptions = {})
 
   function releaseIfUnused(lease: GpuLease, { readers, owners }: Hold): void {
     if (readers > 0 || owners.size > 0 || !holds.delete(lease)) return;
-    hotBytes -= lease.bytes;
+    countBytes(lease, -1);
     lease.release();
   }
 
@@ -234,7 +248,13 @@ export function createHoldings(now: () => number, options: HoldingsOptions = {})
     get savedBytes() {
       return savedBytes;
     },
+    get othersBytes() {
+      return lodgings.othersBytes;
+    },
     evictions,
+    bytesOn,
+    countOf: names.count,
+    bytesOf: lodgings.bytesOf,
     at: (id) => entries.get(id),
     find,
     twin(record) {

@@ -1,4 +1,8 @@
-// What the disk holds under each id, which may be older than the id's entry while a write is on its way. Called in the key's order.
+// What the disk holds under each id, which may be older than the id's entry while a write is on its way, and how much that is of
+// each tenant. A tenant's names never have more bytes on disk than its quota, those that are being written included: what
+// would be more is refused before it is written. A payload that has several names counts for each. Writes of one id are
+// called in the key's order.
+import { problem } from '../contract/problems.ts';
 import type { StoredRecord } from '../store/records.ts';
 import type { Store, StoreWriter } from '../store/store.ts';
 import type { Entry } from './entry.ts';
@@ -6,16 +10,67 @@ import type { Entry } from './entry.ts';
 export interface Ledger {
   /** The start found it. */
   add(id: string, record: StoredRecord): void;
+  /** Of a tenant's names, those that are being written included. */
+  bytesOf(tenant: string): number;
+  /** A payload of so many bytes is to come; throws `quota_exceeded`. */
+  begin(tenant: string, bytes: number, aligned: boolean): Promise<StoreWriter>;
   /** On disk, synced, when it resolves. */
   commit(entry: Entry, writer: StoreWriter): Promise<{ deduplicated: boolean }>;
   /** Nothing is on disk under the id when it resolves. */
   forget(id: string): Promise<void>;
 }
 
-export function createLedger(store: Pick<Store, 'remove'>): Ledger {
+export function createLedger(store: Pick<Store, 'begin' | 'remove'>, bytesMax = Number.POSITIVE_INFINITY): Ledger {
   const records = new Map<string, StoredRecord>();
+  const bytesOf = new Map<string, number>();
+
+  function count(tenant: string, bytes: number): void {
+    const sum = (bytesOf.get(tenant) ?? 0) + bytes;
+    if (sum > 0) bytesOf.set(tenant, sum);
+    else bytesOf.delete(tenant);
+  }
+
+  function take(tenant: string, bytes: number): void {
+    const held = bytesOf.get(tenant) ?? 0;
+    if (held + bytes > bytesMax)
+      throw problem(
+        'quota_exceeded',
+        `${bytes} bytes more than the ${held} on disk are above the tenant's quota of ${bytesMax} (TENANT_DISK_MIB). Delete some.`,
+      );
+    count(tenant, bytes);
+  }
+
   return {
-    add: (id, record) => void records.set(id, record),
+    add(id, record) {
+      records.set(id, record);
+      count(record.tenant, record.bytes);
+    },
+    bytesOf: (tenant) => bytesOf.get(tenant) ?? 0,
+    async begin(tenant, bytes, aligned) {
+      take(tenant, bytes);
+      let taken = true;
+      const giveBack = () => {
+        if (taken) count(tenant, -bytes);
+        taken = false;
+      };
+      const writer = await store.begin(aligned).catch((error: unknown) => {
+        giveBack();
+        throw error;
+      });
+      return {
+        write: writer.write,
+        async commit(record, previous) {
+          const done = await writer.commit(record, previous);
+          taken = false; // the record's from now on
+          if (previous) count(tenant, -previous.bytes);
+          return done;
+        },
+        async abort() {
+          giveBack();
+          await writer.abort();
+        },
+      };
+    },
     async commit(entry, writer) {
       const done = await writer.commit(entry.record, records.get(entry.id));
       records.set(entry.id, entry.record);
@@ -27,6 +82,7 @@ export function createLedger(store: Pick<Store, 'remove'>): Ledger {
       if (!record) return;
       await store.remove(record);
       records.delete(id);
+      count(record.tenant, -record.bytes);
     },
   };
 }

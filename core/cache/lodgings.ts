@@ -31,6 +31,8 @@ export interface Asker {
 export interface Lodgings {
   /** Slabs looked at, and pages of those who were asked, passed over or spared, since the start. */
   readonly steps: number;
+  /** What others than tensors have where tensors are. */
+  readonly othersBytes: number;
   /** For leases of the tenant's tensors, which count as its own from their first page. */
   account(tenant: string): Account;
   /** Has these pages, and has just been used; `before`: has had others, and its coming is nothing new. Pages may be shared. */
@@ -50,6 +52,8 @@ export interface Lodgings {
   follow(): void;
   /** Of each ward of a tenant. */
   report(tenant: string): LodgingReport[];
+  /** Of the pages of a tenant, by adapter. */
+  bytesOf(tenant: string): Record<string, number>;
   /** What was counted wrong, a line each. */
   faults(): string[];
 }
@@ -212,6 +216,11 @@ export function createLodgings({ course, quota }: LodgingsOptions): Lodgings {
     get steps() {
       return [...houses.values()].reduce((sum, house) => sum + house.steps, steps);
     },
+    get othersBytes() {
+      let bytes = 0;
+      for (const { arena, roomBytes } of houses.values()) bytes += arena.capacityBytes - roomBytes;
+      return bytes;
+    },
     account: (tenant) => (arena, bytes) => {
       const house = houseOf(arena);
       house.account(tenant, bytes);
@@ -236,6 +245,15 @@ export function createLodgings({ course, quota }: LodgingsOptions): Lodgings {
     follow() {
       for (const { households } of houses.values())
         for (const { wards } of households.values()) for (const ward of wards) ward?.follow();
+    },
+    bytesOf(tenant) {
+      const all: Record<string, number> = {};
+      for (const { households } of houses.values()) {
+        const { lodgers, bytes = 0 } = households.get(tenant) ?? {};
+        const adapter = lodgers?.values().next().value?.lease.adapter;
+        if (adapter !== undefined) all[adapter] = bytes;
+      }
+      return all;
     },
     report(tenant) {
       const all: LodgingReport[] = [];

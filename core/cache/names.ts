@@ -4,6 +4,8 @@
 export interface Names {
   add(tenant: string, key: string): void;
   delete(tenant: string, key: string): void;
+  /** How many a tenant has. */
+  count(tenant: string): number;
   /** Keys that begin with `prefix` and come after `after`, in order of their code units. */
   from(tenant: string, prefix: string, after: string): Generator<string, void, void>;
 }
@@ -29,6 +31,10 @@ export function createNames(): Names {
       const names = tenants.get(tenant);
       if (!names || names.added.delete(key)) return;
       names.removed.add(key);
+    },
+    count(tenant) {
+      const names = tenants.get(tenant);
+      return names ? names.sorted.length + names.added.size - names.removed.size : 0;
     },
     *from(tenant, prefix, after) {
       const names = tenants.get(tenant);

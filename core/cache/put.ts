@@ -8,7 +8,8 @@ import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { KeyedLock } from '../store/keyed-lock.ts';
 import type { StoredRecord } from '../store/records.ts';
-import type { Store, StoreWriter } from '../store/store.ts';
+import type { StoreWriter } from '../store/store.ts';
+import type { Admission } from './admission.ts';
 import type { Departures } from './departures.ts';
 import type { Digests } from './digest.ts';
 import { type Entry, face, idOf, isHot, newEntry } from './entry.ts';
@@ -32,26 +33,25 @@ export interface PutOptions {
   readonly party?: Party | undefined;
 }
 
-export type PutAnswer = TensorEntry & { created: boolean; deduplicated: boolean };
+export type PutAnswer = TensorEntry & { created: boolean; deduplicated: boolean; flushedWithinMs: number | null };
 export type Put = (options: PutOptions) => Promise<PutAnswer>;
 
 export interface PutParts {
   readonly pieces: Pieces;
   readonly digests: Digests;
-  readonly store: Pick<Store, 'begin'>;
   readonly bodyBytesMax: number;
-  readonly entriesMax: number;
   readonly now: () => number;
   readonly holdings: Holdings;
   readonly room: Room;
   readonly keys: KeyedLock;
   readonly ledger: Ledger;
   readonly flushes: Flushes;
+  readonly admission: Admission;
   readonly departures: Departures;
 }
 
 export function createPut(parts: PutParts): Put {
-  const { pieces, digests, store, holdings, room, keys, ledger, flushes } = parts;
+  const { pieces, digests, holdings, room, keys, ledger, flushes, admission } = parts;
 
   /** Where a body goes: the places are there before its bytes are. */
   interface Places {
@@ -72,7 +72,11 @@ export function createPut(parts: PutParts): Put {
     if (!lease && durability === 'none')
       throw problem('capacity_exhausted', `No adapter has room for ${totalBytes} bytes that are not to be on disk.`);
     if (durability !== 'none')
-      places.writer = await store.begin(pieces.descriptor !== undefined && totalBytes > PRIVATE_BYTES_MAX);
+      places.writer = await ledger.begin(
+        tenant,
+        totalBytes,
+        pieces.descriptor !== undefined && totalBytes > PRIVATE_BYTES_MAX,
+      );
     const { writer } = places;
     const toDisk: Sink[] = writer ? [(p, n, at) => writer.write(p.bytes, n, at)] : [];
     if (!lease) {
@@ -93,15 +97,21 @@ export function createPut(parts: PutParts): Put {
   /** The body is in: make it the key's entry. Runs in the key's order. */
   async function settle(entry: Entry, writer: StoreWriter | undefined, durability: Durability): Promise<PutAnswer> {
     const created = holdings.find(entry.record.tenant, entry.record.key) === undefined;
-    const later = durability === 'back' && isHot(entry) && !flushes.isFull;
+    const later = durability === 'back' && isHot(entry) && flushes.takes(entry.record.bytes);
+    const entered = admission.enter(entry);
     let deduplicated = false;
-    if (writer && !later) ({ deduplicated } = await ledger.commit(entry, writer));
-    if (!writer) await ledger.forget(entry.id);
-    if (shareTwin(entry)) deduplicated = true;
-    holdings.insert(entry);
+    try {
+      if (writer && !later) ({ deduplicated } = await ledger.commit(entry, writer));
+      if (!writer) await ledger.forget(entry.id);
+      if (shareTwin(entry)) deduplicated = true;
+      holdings.insert(entry);
+    } finally {
+      entered();
+    }
     if (writer && later) flushes.begin(entry, writer);
     parts.departures.look(entry); // its adapter may have died since the last byte
-    return { ...face(entry), created, deduplicated };
+    const flushedWithinMs = !writer ? null : later ? flushes.msMax : 0;
+    return { ...face(entry), created, deduplicated, flushedWithinMs };
   }
 
   /** The same payload under another name of the tenant: one place will do. Equal digests prove it. */
@@ -114,8 +124,7 @@ export function createPut(parts: PutParts): Put {
   }
 
   return async (o) => {
-    if (holdings.size >= parts.entriesMax && !holdings.at(idOf(o.tenant, o.key)))
-      throw problem('capacity_exhausted', `The cache holds ${holdings.size} entries, its limit (CACHE_ENTRIES_MAX).`);
+    admission.check(o.tenant, o.key);
     const places: Places = { lease: undefined, writer: undefined, overflowed: false };
     try {
       const poured = await pour(o.body, {

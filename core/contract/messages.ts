@@ -76,7 +76,11 @@ export const tensorEntrySchema = z.object({
   priority: z.number(),
   expiresAt: z.string().nullable(),
 });
-export const putAnswerSchema = tensorEntrySchema.extend({ deduplicated: z.boolean() });
+export const putAnswerSchema = tensorEntrySchema.extend({
+  deduplicated: z.boolean(),
+  /** How long a crash of the core can still take it: 0 once it is on disk, null if it never will be. */
+  flushedWithinMs: z.number().nullable().optional(),
+});
 export const listAnswerSchema = z.object({ entries: z.array(tensorEntrySchema), cursor: z.string().nullable() });
 
 export type TensorEntry = z.infer<typeof tensorEntrySchema>;

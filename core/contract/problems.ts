@@ -59,6 +59,7 @@ const registry = {
   adapter_busy: [503, 'Too many requests wait for the adapter'],
   kernel_refused: [500, 'The kernels cannot do this work'],
   capacity_exhausted: [507, 'There is no room for the tensors'],
+  quota_exceeded: [507, 'The tenant has what it may have'],
   disk_full: [507, 'The disk is full'],
   disk_failed: [503, 'The disk refused the write'],
   kv_damaged: [500, 'The held KV is damaged'],

@@ -104,8 +104,9 @@ test('put() answers with what is in the file', async (t) => {
     expiresAt: new Date(engine.clock.now + 60_000).toISOString(),
     created: true,
     deduplicated: false,
+    flushedWithinMs: 0,
   });
-  const { created, deduplicated, ...entry } = answer;
+  const { created, deduplicated, flushedWithinMs, ...entry } = answer;
   assert.deepEqual(engine.peek('k'), entry);
   assert.deepEqual(engine.all(), [entry]);
 

@@ -105,7 +105,7 @@ test('a walk of two tenants under changing policies: what lasts is there, what i
   t.diagnostic(`SEED=${random.seed} CACHE_ROUNDS=${rounds}`);
   const share = 0.09;
   const engine = await startEngine(t, {
-    cache: { tenantShare: share, course: { strategy: 'adaptive', objective: 'hits', adjustEvery: 100 } },
+    cache: { quota: { share }, course: { strategy: 'adaptive', objective: 'hits', adjustEvery: 100 } },
   });
   engine.leavePages(400);
   const quota = share * engine.pool.capacityBytes;
