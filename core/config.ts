@@ -15,6 +15,7 @@ import {
   text,
 } from './contract/settings.ts';
 import { sharedSettings } from './contract/shared-settings.ts';
+import { PRESET_NAMES } from './presets.ts';
 
 const ADAPTERS = 'must be auto, or a list of system, swiftshader and paths of Vulkan driver manifests';
 const adapters = list.superRefine((entries, context) => {
@@ -29,8 +30,14 @@ const adapters = list.superRefine((entries, context) => {
     }
 });
 
+const presets = list.refine(
+  (names) => names.every((name) => PRESET_NAMES.includes(name)),
+  `must be of ${PRESET_NAMES.join(', ')}`,
+);
+
 export const coreSettings = {
   ...sharedSettings,
+  BLATAM_PRESET: setting(presets, '', 'bundles of settings for a size or a load, below; a setting of your own stays'),
   CORE_PORT: setting(integer(0, 65_535), '8002', "the core's port (0: a free one)"),
   DATA_DIR: setting(
     text.transform((path) => resolve(path)),

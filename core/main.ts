@@ -23,6 +23,7 @@ import { openPieces } from './gpu/pieces.ts';
 import { openPool } from './gpu/pool.ts';
 import { openKeyring } from './keys.ts';
 import { createMetrics } from './metrics.ts';
+import { describePresets, withPresets } from './presets.ts';
 import { createReadiness } from './readiness.ts';
 import { createServer } from './server.ts';
 import { openStore } from './store/store.ts';
@@ -40,6 +41,10 @@ const HELP = `Usage: npm start
 Runs the edge and the core in one process. Everything is set by the environment, all of it has a default:
 
 ${describeSettings(settings)}
+
+BLATAM_PRESET is one of these, or several with commas; where two say something of one setting, the later is heard:
+
+${describePresets()}
 
 The first start makes an administrator's key in DATA_DIR/admin-key.json. Stop it with Ctrl-C or SIGTERM.`;
 
@@ -223,8 +228,9 @@ async function remember<T extends { close(): Promise<void> }>(name: string, open
 }
 
 async function main(): Promise<void> {
-  const edgeConfig = readEdgeConfig(process.env);
-  const config = readCoreConfig(process.env);
+  const environment = withPresets(process.env);
+  const edgeConfig = readEdgeConfig(environment);
+  const config = readCoreConfig(environment);
   checkKernels(config.GPU_KERNELS_WARM);
   refuseUnknown([...Object.keys(settings), ...FOR_THE_COMMAND_LINE], process.env);
   if (edgeConfig.CORE_URLS.length > 0) {
