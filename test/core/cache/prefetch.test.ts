@@ -19,6 +19,7 @@ import { seeded } from '../../support/seeded.ts';
 import { until } from '../../support/until.ts';
 
 const MiB = 1 << 20;
+const ROUNDS = Number(process.env.CACHE_ROUNDS ?? 150);
 const random = seeded();
 const fileOf = (bytes: number): Uint8Array =>
   joinParts(tensorParts([{ name: 'x', dtype: 'U8', shape: [bytes], data: random.bytes(bytes) }]));
@@ -71,10 +72,7 @@ test('what has followed a key before is brought after it', async (t) => {
   const files = new Map(names.map((name) => [name, fileOf(2000)]));
   const engine = await cold(t, files);
   for (let i = 0; i < 3; i++) for (const [key, file] of files) await read(engine, key, file);
-  engine.leavePages(0);
-  await engine.put('pusher', fileOf(5 * PAGE_BYTES), { durability: 'none' }).catch(() => {});
-  await engine.cache.delete(TENANT, 'pusher');
-  engine.leavePages(512);
+  await pushOut(engine, 512);
   assert.deepEqual(tiers(engine, ['middle', 'end']), ['cold', 'cold']);
   await read(engine, 'start', files.get('start'));
   await until(() => tiers(engine, ['middle', 'end']).every((tier) => tier === 'hot'), 'they follow');
@@ -162,6 +160,47 @@ test('guesses: late ones, wrong ones, those that others need the room of, each c
   );
   await prefetch.close();
 });
+
+test('a random walk with guesses on their way keeps every byte, and every page is accounted for', async (t) => {
+  t.diagnostic(`SEED=${random.seed}`);
+  const engine = await startEngine(t, { cache: { prefetch: 4 } });
+  const files = new Map<string, Uint8Array>();
+  const free = [30, 60, 200];
+  let at = 0;
+  for (let step = 0; step < ROUNDS; step++) {
+    const key = `k/${random.below(12)}`;
+    const what = random.below(20);
+    if (what < 12) {
+      at = random.below(6) === 0 ? random.below(12) : (at + 1) % 12; // runs, with leaps
+      const found = await engine.get(`k/${at}`);
+      const wanted = files.get(`k/${at}`);
+      assert.equal(found === undefined, wanted === undefined, `k/${at}`);
+      if (found && wanted) assertSameBytes(found, wanted, `k/${at}`);
+    } else if (what < 16) {
+      const file = fileOf(random.below(2) === 0 ? random.below(5000) : random.below(600_000));
+      await engine.put(key, file);
+      files.set(key, file);
+    } else if (what === 16) assert.equal(await engine.cache.delete(TENANT, key), files.delete(key));
+    else if (what === 17) {
+      const pages = random.pick([0, 1, 2]);
+      await pushOut(engine, free[pages] ?? 0);
+    } else if (what === 18 && random.below(8) === 0) await engine.killAdapter();
+    assert.deepEqual(engine.cache.check(), []);
+  }
+  await until(() => prefetchIdle(engine), 'nothing is on its way');
+  await engine.assertIdle();
+  const { used, late, wrong, cancelled } = prefetched(engine);
+  assert.ok(used > 0, `${used} used, ${late} late, ${wrong} wrong, ${cancelled} cancelled`);
+});
+
+/** All leave the adapter, and so many pages are free then. */
+async function pushOut(engine: Engine, pages: number): Promise<void> {
+  await until(() => prefetchIdle(engine), 'nothing is on its way');
+  engine.leavePages(0);
+  await engine.put('pusher', fileOf(5 * PAGE_BYTES), { durability: 'none' }).catch(() => {});
+  await engine.cache.delete(TENANT, 'pusher');
+  engine.leavePages(pages);
+}
 
 // ---- warm start
 
