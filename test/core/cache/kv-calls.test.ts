@@ -245,6 +245,21 @@ test('pin() keeps blocks and all before them until it ends or is taken away, wha
   await engine.assertIdle();
 });
 
+test('what is pinned stays on its adapter while others go to memory', async (t) => {
+  const engine = await start(t, { share: (16 * BLOCK_BYTES) / MEMORY, coldBytesMax: 8 << 20 });
+  const [pinned, other] = [tokensOf(192), tokensOf(192)];
+  await store(engine, pinned);
+  await store(engine, other);
+  engine.kv.pin({ ...MINE, tokens: pinned, ttl: 600 });
+  for (let i = 0; i < 20; i++) {
+    await store(engine, tokensOf(64));
+    await engine.kv.settled(); // who has to go before it is packed is forgotten
+  }
+  const tiers = (tokens: Int32Array) => lookup(engine, tokens).blocks.map(({ tier }) => tier);
+  assert.deepEqual([tiers(pinned), tiers(other)], [Array(3).fill('hot'), Array(3).fill('cold')]);
+  await engine.assertIdle();
+});
+
 test('unpin() takes pins one by one by their tokens, and nobody else may', async (t) => {
   const engine = await start(t);
   const held = tokensOf(128);
