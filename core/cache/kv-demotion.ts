@@ -1,4 +1,4 @@
-// Blocks on their way to the cold shelf, ahead of need: while pages take more than a share of their budget, those that would
+// Blocks on their way to the cold shelf, ahead of need: while pages take more than a share of their budget, or of an adapter, those that would
 // leave next are given packages, some at a time, in the background. Leaving is then only giving pages back. A block that has
 // to go before it has its package is forgotten.
 // Pages are compared with their seals before anything is made of them.
@@ -7,11 +7,11 @@ import type { PagePart } from '../codec/packing-desk.ts';
 import { BLOCK_TOKENS, type Part, partBytes } from '../codec/pages.ts';
 import type { KvShape } from '../contract/kv.ts';
 import type { Pieces } from '../gpu/pieces.ts';
-import type { Held, HeldPages, Kept, KvBlock } from './kv-held.ts';
+import { type Held, type HeldPages, isHot, type Kept, type KvBlock } from './kv-held.ts';
 import type { Package, Reserved } from './kv-packages.ts';
 import { damagedAmong, forget } from './kv-seals.ts';
 
-/** Of the budget of pages: above it, packages are made. */
+/** Of the budget of pages, and of each adapter: above it, packages are made. */
 const LOW_WATER = 0.85;
 /** Of one batch; one block at least. */
 const BATCH_BYTES = 8 << 20;
@@ -40,12 +40,12 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
   let isDue = false;
 
   /** Those that would leave next and have no package, as if those before them had left; so many bytes have to. */
-  function next(bytesOver: number): KvBlock[] {
+  function next(bytesOver: number, isIn: (kept: Kept) => boolean): KvBlock[] {
     let over = bytesOver;
     const batch: KvBlock[] = [];
     let bytes = 0;
     const left = new Set<Kept>();
-    for (const block of blocks.leaving((kept) => kept.hot !== undefined && !left.has(kept))) {
+    for (const block of blocks.leaving((kept) => isIn(kept) && !left.has(kept))) {
       const { hot, cold } = block.kept;
       const own = hot?.lease.bytes ?? 0;
       const isFull = batch.length > 0 && (bytes + own > BATCH_BYTES || batch.length === BATCH_BLOCKS);
@@ -63,15 +63,26 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
     await new Promise((resolve) => setImmediate(resolve)); // whoever leased goes on first
     while (isDue && !closing.signal.aborted) {
       isDue = false;
-      await packNext(() => held.bytes - LOW_WATER * held.bytesMax, closing.signal).catch(() => {
+      await packDue(closing.signal).catch(() => {
         if (!closing.signal.aborted) done.failures++; // an adapter is lost, or all pieces are in use: at the next wake again
       });
     }
   }
 
+  async function packDue(signal: AbortSignal): Promise<void> {
+    await packNext(() => held.bytes - LOW_WATER * held.bytesMax, isHot, signal);
+    for (const { adapter } of held.adapters()) {
+      const bytesOver = () => {
+        const own = held.adapters().find((each) => each.adapter === adapter);
+        return own ? own.bytes - LOW_WATER * own.capacity : 0;
+      };
+      await packNext(bytesOver, ({ hot }) => hot?.lease.adapter === adapter, signal);
+    }
+  }
+
   /** Until nothing is due, or there is no room. */
-  async function packNext(bytesOver: () => number, signal: AbortSignal): Promise<void> {
-    for (let batch = next(bytesOver()); batch.length > 0; batch = next(bytesOver())) {
+  async function packNext(bytesOver: () => number, isIn: (kept: Kept) => boolean, signal: AbortSignal): Promise<void> {
+    for (let batch = next(bytesOver(), isIn); batch.length > 0; batch = next(bytesOver(), isIn)) {
       const before = done.packed;
       await packAll(batch, signal);
       if (done.packed === before) return;
@@ -148,7 +159,7 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
         running = undefined;
       });
     },
-    ahead: (bytes, signal) => packNext(() => held.bytes + bytes - held.bytesMax, signal),
+    ahead: (bytes, signal) => packNext(() => held.bytes + bytes - held.bytesMax, isHot, signal),
     pack: packAll,
     async settled() {
       while (running) await running;

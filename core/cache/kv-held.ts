@@ -61,16 +61,18 @@ export interface HeldPages {
   readonly bytesMost: number;
   /** As it is now. */
   readonly bytesMax: number;
+  /** Of pages on each adapter that has some, and of all its memory. */
+  adapters(): { readonly adapter: string; readonly bytes: number; readonly capacity: number }[];
   /** Times that a block was left without its pages, and kept. */
   readonly demotions: number;
   readonly evictions: number;
-  /** Blocks that were forgotten as a page was not what it had been, and what followed them. */
+  /** Blocks of which something was not what it had been, and what was forgotten with them. */
   readonly damages: number;
   /** Pages for a block, others leaving if they must; near another if there is room. Throws `capacity_exhausted`. */
   lease(shape: KvShape, form: Form, near?: GpuLease): GpuLease;
   /** On the adapter of another lease; undefined where that has no room for it. */
   leaseNear(near: Pick<GpuLease, 'adapter'>, shape: KvShape, form: Form): GpuLease | undefined;
-  /** The same where there is free room, nobody leaving. */
+  /** The same where an adapter has free room; others leave for the budget only. */
   freeLease(shape: KvShape, form: Form): GpuLease | undefined;
   /** Given back without having been held. */
   release(lease: GpuLease): void;
@@ -85,7 +87,7 @@ export interface HeldPages {
   returned(block: KvBlock, pages: Held): boolean;
   /** Its pages go; false where it has no package, and all as it was. */
   cool(block: KvBlock): boolean;
-  /** One of its pages is not what it was: forgets it and what follows it, so many. */
+  /** It is not what it was: its pages go, and without a package it is forgotten with what follows it, so many. */
   damaged(block: KvBlock): number;
   /** What contradicts the invariants, a line each; none if all is well. */
   faults(): string[];
@@ -93,7 +95,7 @@ export interface HeldPages {
   dropLost(): number;
 }
 
-const isHot = ({ hot }: Kept): boolean => hot !== undefined;
+export const isHot = ({ hot }: Kept): boolean => hot !== undefined;
 const isCold = ({ cold }: Kept): boolean => cold !== undefined;
 
 /** A page a layer. */
@@ -127,6 +129,14 @@ export function createHeldPages({
   const replaced = new Set<Held>();
   /** All that was leased and not given back. */
   const leases = new Set<GpuLease>();
+  /** By adapter. */
+  const places = new Map<string, number>();
+
+  function count({ adapter, bytes: own }: GpuLease, sign: 1 | -1): void {
+    bytes += sign * own;
+    bytesMost = Math.max(bytesMost, bytes);
+    places.set(adapter, (places.get(adapter) ?? 0) + sign * own);
+  }
 
   function gone(block: KvBlock): void {
     setPages(block, undefined);
@@ -144,7 +154,7 @@ export function createHeldPages({
 
   function release(lease: GpuLease): void {
     if (!leases.delete(lease)) throw new Error(`pages on ${lease.adapter} were given back twice`);
-    bytes -= lease.bytes;
+    count(lease, -1);
     lease.release();
   }
 
@@ -198,8 +208,7 @@ export function createHeldPages({
   function leaseOn(adapter: string, shape: KvShape, form: Form, fit: typeof fits): GpuLease | undefined {
     const lease = pool.lease({ adapter, pageBytes: pageBytes(shape, form) });
     if (fit(lease, bytesOf(shape, form))) {
-      bytes += lease.bytes;
-      bytesMost = Math.max(bytesMost, bytes);
+      count(lease, 1);
       leases.add(lease);
       leased();
       return lease;
@@ -220,6 +229,8 @@ export function createHeldPages({
     get bytesMax() {
       return budget();
     },
+    adapters: () =>
+      [...places].map(([adapter, own]) => ({ adapter, bytes: own, capacity: pool.reportOf(adapter).memory.capacity })),
     get demotions() {
       return demotions;
     },
@@ -250,6 +261,7 @@ export function createHeldPages({
       return leaseOn(adapter, shape, form, fits);
     },
     freeLease(shape, form) {
+      if (!withinBudget(bytesOf(shape, form))) return undefined;
       const places = pool.ready ? pool.places(pageBytes(shape, form)) : [];
       for (const adapter of places) {
         const lease = leaseOn(adapter, shape, form, (each, wanted) => each.grow(wanted));
@@ -296,8 +308,8 @@ export function createHeldPages({
     },
     cool,
     damaged(block) {
-      const gone = blocks.remove(block, 'damaged');
-      damages += gone;
+      const gone = cool(block) ? 0 : blocks.remove(block, 'damaged');
+      damages += Math.max(1, gone);
       return gone;
     },
     faults() {

@@ -1,6 +1,7 @@
 // The seals of held pages: a checksum of each, made on its adapter as soon as its bytes are final and compared before they
 // are believed. In a record of a fixed rate every pattern of bits is a vector, so that nothing else tells a damaged one. A
-// block with a damaged page is forgotten, with all that follows it, and whoever asked is told to store it again.
+// block with a damaged page is forgotten, with all that follows it, and whoever asked is told to store it again; unless it has
+// a package in memory, which it comes back from when it is asked for again.
 // Not here: when a page is to be looked at again; damage while bytes are in the shaders of another run.
 import { SEAL_WORDS } from '../codec/checksum.ts';
 import { sealing } from '../codec/seals.ts';
@@ -63,7 +64,7 @@ export async function damagedAmong(
   return damaged;
 }
 
-/** Throws `kv_damaged` where one of them is not what was stored; those blocks are then forgotten. */
+/** Throws `kv_damaged` where one of them is not what was stored; see `forget`. */
 export async function verifyPages(
   held: HeldPages,
   blocks: readonly KvBlock[],
@@ -78,7 +79,7 @@ export async function verifyPages(
   throw damagedProblem(blocks[first], damaged.get(first) ?? 0);
 }
 
-/** So many blocks are gone: it and what follows it. None where it has other pages by now. */
+/** So many blocks are gone: it and what follows it. None where it has other pages by now, or a package: then only its pages go. */
 export function forget(held: HeldPages, block: KvBlock | undefined, pages: Held | undefined): number {
   if (!block || block.removed || block.kept.hot !== pages) return 0;
   return held.damaged(block);
@@ -86,9 +87,13 @@ export function forget(held: HeldPages, block: KvBlock | undefined, pages: Held 
 
 export function damagedProblem(block: KvBlock | undefined, layer: number | undefined): Problem {
   const matchedTokens = block ? block.index * block.tokens.length : 0;
+  const cure =
+    block?.kept.cold && !block.removed
+      ? 'It is still in memory: send the request again.'
+      : `It is forgotten, with what followed it; store the tokens from ${matchedTokens} on again.`;
   return problem(
     'kv_damaged',
-    `Block ${block?.hash} is damaged${layer === undefined ? '' : ` in layer ${layer}`}: its checksum is not the one it was stored with. It is forgotten, with what followed it; store the tokens from ${matchedTokens} on again.`,
+    `Block ${block?.hash} is damaged${layer === undefined ? '' : ` in layer ${layer}`}: its checksum is not the one it was stored with. ${cure}`,
     { matchedTokens },
   );
 }

@@ -128,7 +128,7 @@ export interface KvStats {
   memory: KvMemoryStats;
   evictions: number;
   lost: number;
-  /** Blocks that were forgotten as one of their pages was damaged, or one before. */
+  /** Blocks that were found damaged, and those that were forgotten as they followed one. */
   damaged: number;
   expired: number;
   cleared: number;

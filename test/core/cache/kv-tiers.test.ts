@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { floatsOf } from '../../../core/codec/means.ts';
 import { Problem } from '../../../core/contract/problems.ts';
 import { type Engine, patience, startEngine } from '../../support/engine.ts';
-import { attendKv, loadKv, type Sequence, sequence, storeKv } from '../../support/kv.ts';
+import { attendKv, flipBit, leasesOf, loadKv, type Sequence, sequence, storeKv } from '../../support/kv.ts';
 import { type Seeded, seeded } from '../../support/seeded.ts';
 
 const EXACT = { firstBlocks: 0, lastBlocks: 0 };
@@ -102,6 +102,21 @@ test('memory is kept within its budget, the least recently used leave it', async
 });
 
 const isCode = (code: string) => (error: unknown) => error instanceof Problem && error.code === code;
+
+test('pages that are damaged come back from memory where that has them', async (t) => {
+  const random = seeded();
+  const engine = await start(t);
+  const leases = leasesOf(t, engine);
+  const [given] = await fill(engine, random, 24);
+  assert.ok(given);
+  await assertBack(engine, given);
+  const lease = leases.at(-1); // of its second block, which has come back
+  assert.ok(lease);
+  await flipBit(engine, lease, 1, random.below(lease.pageBytes * 8));
+  await assert.rejects(loadKv(engine, given.tokens, 'F16'), isCode('kv_damaged'));
+  await assertBack(engine, given);
+  await assertSettled(engine);
+});
 
 test('what is in memory survives its adapter', async (t) => {
   const random = seeded();
