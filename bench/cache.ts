@@ -16,7 +16,8 @@ import { cachePicture } from './lib/cache-picture.ts';
 import { startKeyCache } from './lib/key-cache-thread.ts';
 import { findPeers } from './lib/key-caches.ts';
 import { concatenation, madeTraces } from './lib/made-traces.ts';
-import { isStrategy, type Replayed, replay, STRATEGIES, type Strategy } from './lib/replay.ts';
+import { type Replayed, STRATEGIES } from './lib/replay.ts';
+import { isAnyStrategy, PREFIX_STRATEGIES, replayAny, strategiesFor } from './lib/replay-prefix.ts';
 import { atLeast, type Check, type OptionValues, type Report, type RunOptions, type Table } from './lib/report.ts';
 import { takeTurns } from './lib/rounds.ts';
 import { median } from './lib/statistics.ts';
@@ -27,7 +28,7 @@ export const options = {
   trace:
     'a file NAME.u32(.gz), with NAME.sizes.u32(.gz) beside it if sizes differ, or NAME.jsonl(.gz) of chained blocks; may be given again',
   capacity: 'several, by commas: below 1 a share of all distinct keys or bytes, else entries or bytes (0.001 to 0.3)',
-  strategies: `several, by commas, of ${STRATEGIES.join(', ')} (all)`,
+  strategies: `several, by commas, of ${STRATEGIES.join(', ')} (all); for chained blocks also ${PREFIX_STRATEGIES.join(', ')} (these)`,
 };
 
 const CAPACITIES = '0.001,0.003,0.01,0.03,0.1,0.3';
@@ -45,13 +46,15 @@ const PICTURE = fileURLToPath(new URL('./results/cache.svg', import.meta.url));
 
 export async function run({ quick, log, values }: RunOptions): Promise<Report> {
   const capacities = readCapacities(text(values, 'capacity') ?? CAPACITIES);
-  const strategies = readStrategies(text(values, 'strategies') ?? STRATEGIES.join(','));
+  const asked = text(values, 'strategies');
+  const strategies = asked === undefined ? undefined : readStrategies(asked);
   const paths = texts(values, 'trace');
   const traces = paths.length > 0 ? paths.map(readTrace) : ownTraces(quick);
   const lines: Replayed[] = [];
   for (const trace of traces) {
     log(`${trace.name}: ${trace.keys.length} requests, ${trace.distinct} keys`);
-    for (const capacity of capacities) for (const one of strategies) lines.push(replay(trace, capacity, one));
+    for (const capacity of capacities)
+      for (const one of strategies ?? strategiesFor(trace)) lines.push(replayAny(trace, capacity, one));
   }
   const speed = paths.length === 0 ? await measureSpeed(quick, log) : NO_SPEED;
   if (Object.keys(values).length === 0) draw(traces, lines);
@@ -113,9 +116,9 @@ function readCapacities(given: string): number[] {
   });
 }
 
-function readStrategies(given: string): Strategy[] {
+function readStrategies(given: string): string[] {
   return given.split(',').map((name) => {
-    if (isStrategy(name)) return name;
+    if (isAnyStrategy(name)) return name;
     throw new Error(`--strategies ${given}: there is no '${name}'; there is ${STRATEGIES.join(', ')}`);
   });
 }

@@ -12,6 +12,10 @@ export class HashIndex {
     return this.#count;
   }
 
+  get bytes(): number {
+    return this.#places.byteLength;
+  }
+
   find(hash: number): number {
     const places = this.#places;
     const mask = this.#mask;
