@@ -202,7 +202,7 @@ test('shadows are bounded, whatever the size of the cache', () => {
 });
 
 test('adaptive is at most 0.3 points below lru on made traces, and above it where a half-life helps', () => {
-  const gains = madeChains(2000).flatMap((trace) =>
+  const gains = madeChains(6000).flatMap((trace) =>
     [0.01].map((capacity) => {
       const [lru, adaptive] = ['lru', 'adaptive'].map((strategy) => replayPrefix(trace, capacity, strategy).hitRatio);
       return { name: `${trace.name} at ${capacity}`, gain: 100 * ((adaptive ?? 0) - (lru ?? 0)) };
