@@ -8,7 +8,8 @@
 // Traces of one's own: `npm run bench -- cache --trace FILE.jsonl.gz`.
 
 import { NONE } from '../core/cache/policy/policy.ts';
-import { chainHashes, HASH_WORDS, hexOfHash } from '../core/cache/prefix/hashes.ts';
+import { chainHashes, hexOfHash } from '../core/cache/prefix/hashes.ts';
+import { HASH_WORDS } from '../core/cache/prefix/records.ts';
 import { PrefixTree } from '../core/cache/prefix/tree.ts';
 import { madeChains } from './lib/made-chains.ts';
 import { replayPrefix } from './lib/replay-prefix.ts';

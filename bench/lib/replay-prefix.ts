@@ -5,8 +5,8 @@
 import { NONE } from '../../core/cache/policy/policy.ts';
 import { createEviction, TREE_STRATEGIES } from '../../core/cache/prefix/eviction.ts';
 import { costOf } from '../../core/cache/prefix/experts.ts';
-import { HASH_WORDS } from '../../core/cache/prefix/hashes.ts';
 import { Leaves } from '../../core/cache/prefix/leaves.ts';
+import { HASH_WORDS } from '../../core/cache/prefix/records.ts';
 import { PrefixTree } from '../../core/cache/prefix/tree.ts';
 import { bytesOf, hashOfNumber, isStrategy, type Replayed, replay, STRATEGIES } from './replay.ts';
 import type { Trace } from './traces.ts';

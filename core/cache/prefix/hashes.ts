@@ -2,8 +2,8 @@
 // before it. A chain begins at a root's hash, which is the salt: chains of two roots have no name in common. Names lie in words, four
 // to a block, a block's at 4 x its number; nothing is allocated for each but a short string on the way.
 import { hash } from 'node:crypto';
+import { HASH_WORDS } from './records.ts';
 
-export const HASH_WORDS = 4;
 const HASH_BYTES = 4 * HASH_WORDS;
 
 /** Writes the name of the block with these tokens at `block`; `before` is the root's hash, or the bytes of the name before. */

@@ -3,6 +3,9 @@
 // block's tokens, which are payload and no index, lie apart in chunks of their own. Pure.
 import { NONE } from '../policy/policy.ts';
 
+/** Of a block's name. */
+export const HASH_WORDS = 4;
+
 /** Words of a record. */
 export const HASH = 0;
 /** A slot; below NONE, the root that a first block belongs to. */

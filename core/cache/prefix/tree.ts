@@ -3,8 +3,7 @@
 // A block is found only behind the place that it stands behind, and by its tokens, compared one by one: a collision is a miss.
 // Invariants: what comes before a block is held as long as the block is; only one that none follows is taken out. Pure.
 import { NONE } from '../policy/policy.ts';
-import { HASH_WORDS } from './hashes.ts';
-import { BRANCH, CHILD, DEPTH, HASH, HOLDERS, OLDER, PARENT, Records, USES, YOUNGER } from './records.ts';
+import { BRANCH, CHILD, DEPTH, HASH, HASH_WORDS, HOLDERS, OLDER, PARENT, Records, USES, YOUNGER } from './records.ts';
 import { SlotTable } from './slot-table.ts';
 
 /** Of those that follow one block, so many are looked at for one that begins with some tokens. */

@@ -6,7 +6,7 @@ import { chainTrace, madeChains } from '../../../../bench/lib/made-chains.ts';
 import { replayPrefix } from '../../../../bench/lib/replay-prefix.ts';
 import { NONE, OBJECTIVES, type Objective } from '../../../../core/cache/policy/policy.ts';
 import { createEviction, TREE_STRATEGIES } from '../../../../core/cache/prefix/eviction.ts';
-import { HASH_WORDS } from '../../../../core/cache/prefix/hashes.ts';
+import { HASH_WORDS } from '../../../../core/cache/prefix/records.ts';
 import { PrefixTree } from '../../../../core/cache/prefix/tree.ts';
 import { type Seeded, seeded } from '../../../support/seeded.ts';
 

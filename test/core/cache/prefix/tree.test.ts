@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NONE } from '../../../../core/cache/policy/policy.ts';
-import { bytesOfHash, chainHashes, HASH_WORDS, hexOfHash } from '../../../../core/cache/prefix/hashes.ts';
+import { bytesOfHash, chainHashes, hexOfHash } from '../../../../core/cache/prefix/hashes.ts';
+import { HASH_WORDS } from '../../../../core/cache/prefix/records.ts';
 import { PrefixTree } from '../../../../core/cache/prefix/tree.ts';
 import { seeded } from '../../../support/seeded.ts';
 
