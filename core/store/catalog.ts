@@ -40,6 +40,7 @@ export interface PackCount {
   /** Bytes of deletions: they count until nothing older is left that they hide. */
   deletions: number;
   firstSeq: number;
+  lastSeq: number;
 }
 
 type At = readonly [seq: number, pack: number, at: number, length: number];
@@ -49,7 +50,7 @@ export type Row =
   | readonly ['delete', ...At, tenant: string, key: string]
   | readonly ['put moved', ...At, tenant: string, key: string]
   | readonly ['payload moved', ...At, tenant: string, digest: string, inline: 0 | 1]
-  | readonly ['pack', number: number, end: number, deletions: number, firstSeq: number]
+  | readonly ['pack', number: number, end: number, deletions: number, firstSeq: number, lastSeq: number]
   | readonly ['pack gone', number: number];
 
 export interface Catalog {
@@ -57,6 +58,8 @@ export interface Catalog {
   /** Of payloads that records need. */
   readonly bytes: number;
   readonly packs: ReadonlyMap<number, PackCount>;
+  /** The highest number that any pack had: none is given twice, or rows of the first would be taken for the second's. */
+  readonly highestPack: number;
   find(tenant: string, key: string): Held | undefined;
   payload(tenant: string, digest: string): Payload | undefined;
   held(): Generator<Held, void, void>;
@@ -86,12 +89,14 @@ export function createCatalog(unneeded: (payload: Payload) => void): Catalog {
   const packs = new Map<number, PackCount>();
   let size = 0;
   let bytes = 0;
+  let highestPack = 0;
 
   function packOf(number: number): PackCount {
     const known = packs.get(number);
     if (known) return known;
-    const pack: PackCount = { number, end: 0, live: 0, deletions: 0, firstSeq: Number.MAX_SAFE_INTEGER };
+    const pack: PackCount = { number, end: 0, live: 0, deletions: 0, firstSeq: Number.MAX_SAFE_INTEGER, lastSeq: 0 };
     packs.set(number, pack);
+    highestPack = Math.max(highestPack, number);
     return pack;
   }
 
@@ -103,6 +108,7 @@ export function createCatalog(unneeded: (payload: Payload) => void): Catalog {
   function reach(pack: PackCount, { seq, at, length }: Place): void {
     pack.end = Math.max(pack.end, at + length);
     pack.firstSeq = Math.min(pack.firstSeq, seq);
+    pack.lastSeq = Math.max(pack.lastSeq, seq);
   }
   function leave({ pack, length }: Place): void {
     const left = packs.get(pack);
@@ -173,6 +179,9 @@ export function createCatalog(unneeded: (payload: Payload) => void): Catalog {
       return bytes;
     },
     packs,
+    get highestPack() {
+      return highestPack;
+    },
     find: (tenant, key) => records.get(tenant)?.get(key),
     payload: (tenant, digest) => payloads.get(tenant)?.get(digest),
     *held() {
@@ -219,14 +228,16 @@ export function createCatalog(unneeded: (payload: Payload) => void): Catalog {
           return;
         }
         case 'pack': {
-          const [, number, end, deletions, firstSeq] = row;
+          const [, number, end, deletions, firstSeq, lastSeq] = row;
           const pack = packOf(number);
           pack.end = Math.max(pack.end, end);
           pack.deletions += deletions;
           pack.firstSeq = Math.min(pack.firstSeq, firstSeq);
+          pack.lastSeq = Math.max(pack.lastSeq, lastSeq);
           return;
         }
         case 'pack gone':
+          highestPack = Math.max(highestPack, row[1]);
           return void packs.delete(row[1]);
       }
     },

@@ -3,7 +3,6 @@
 import type { Catalog } from './catalog.ts';
 import type { CheckpointName, Journal } from './journal.ts';
 
-const JOURNAL_BYTES_MIN = 8 << 20;
 const ENTRY_BYTES = 500;
 const PAUSE_MS = 10_000;
 
@@ -19,6 +18,8 @@ export interface CheckpointsOptions {
   readonly catalog: Catalog;
   readonly journal: Journal;
   readonly isDue: boolean;
+  /** A shorter journal is good enough. */
+  readonly journalBytesMin: number;
   readonly settledSeq: () => number;
   /** A start goes by it once this resolves. */
   readonly name: (checkpoint: CheckpointName) => Promise<void>;
@@ -50,7 +51,7 @@ export function createCheckpoints({ catalog, journal, log, ...o }: CheckpointsOp
 
   return {
     look() {
-      const grown = journal.bytes > Math.max(JOURNAL_BYTES_MIN, (catalog.size * ENTRY_BYTES) / 2);
+      const grown = journal.bytes > Math.max(o.journalBytesMin, (catalog.size * ENTRY_BYTES) / 2);
       if (!making && (isDue || grown || journal.isBroken) && performance.now() >= notBefore) making = write();
     },
     async make() {

@@ -38,6 +38,8 @@ export async function scanFrames(options: ScanOptions): Promise<Scanned> {
   const { file, size, mark, take } = options;
   let window = Buffer.alloc(0);
   let windowAt = 0;
+  /** Where the file ends, if that is before `size`. */
+  let fileEnd = size;
 
   /** At least these bytes, or all that there are; where they begin in the window. */
   async function look(at: number, bytes: number): Promise<number> {
@@ -46,6 +48,7 @@ export async function scanFrames(options: ScanOptions): Promise<Scanned> {
       const fresh = Buffer.allocUnsafe(Math.min(Math.max(bytes, WINDOW_BYTES), size - at));
       window = fresh.subarray(0, await readAll(file, fresh, at));
       windowAt = at;
+      if (window.length < fresh.length) fileEnd = at + window.length;
     }
     return at - windowAt;
   }
@@ -63,11 +66,13 @@ export async function scanFrames(options: ScanOptions): Promise<Scanned> {
 
   /** The next place behind `at` where a frame begins; `size` if there is none. */
   async function nextFrame(at: number): Promise<number> {
-    for (let next = at + ALIGNMENT; next < size; ) {
+    for (let next = at + ALIGNMENT; next < fileEnd; ) {
       const inWindow = await look(next, HEADER_BYTES);
       const found = window.indexOf(MAGIC_BYTES, inWindow);
       const windowEnd = windowAt + window.length;
-      if (found < 0) next = windowEnd < size ? Math.floor((windowEnd - 3) / ALIGNMENT) * ALIGNMENT : size;
+      if (found < 0)
+        next =
+          windowEnd < fileEnd ? Math.max(next + ALIGNMENT, Math.floor((windowEnd - 3) / ALIGNMENT) * ALIGNMENT) : size;
       else {
         next = Math.ceil((windowAt + found) / ALIGNMENT) * ALIGNMENT;
         if (await frameAt(next)) return next;

@@ -89,6 +89,13 @@ export function readHeader(bytes: Buffer, at: number, mark: string): FrameHeader
 
 export const markOf = (bytes: Buffer, at: number): string => bytes.toString('hex', at + 8, at + 16);
 
+/** The frame as it is where nothing was written with it. */
+export function withoutGroup(frame: Buffer): Buffer {
+  frame.writeUInt32LE(0, 40);
+  frame.writeUInt32LE(crc32(frame.subarray(0, 44)), 44);
+  return frame;
+}
+
 /** What the frame is about; undefined if it is damaged. */
 export function readMeta(bytes: Buffer, at: number, { metaBytes, metaSum }: FrameHeader): unknown {
   const text = bytes.subarray(at + HEADER_BYTES, at + HEADER_BYTES + metaBytes);

@@ -23,6 +23,7 @@ export interface CheckpointName {
 export interface Journal {
   /** Written since the last checkpoint. */
   readonly bytes: number;
+  /** Rows are missing for which no checkpoint stands yet. */
   readonly isBroken: boolean;
   /** In order; resolves once they are with the system, or given up. */
   append(rows: readonly Row[]): Promise<void>;
@@ -30,7 +31,7 @@ export interface Journal {
   sync(): Promise<boolean>;
   /** Writes a checkpoint of the catalog while it changes, a little at a time; undefined if the disk would not have it. */
   checkpoint(catalog: Catalog, seq: number): Promise<CheckpointName | undefined>;
-  /** Files that the checkpoint made superfluous. */
+  /** A start goes by this checkpoint: what lies before it is superfluous. */
   forgetBefore(number: number): Promise<void>;
   close(): Promise<void>;
 }
@@ -52,19 +53,20 @@ export function createJournal({ disk, folder, log, ...start }: JournalOptions): 
   let { number, serial } = start;
   let file: DiskFile | undefined;
   let end = 0;
-  let isBroken = false;
+  /** The last file that lacks something. */
+  let brokenIn: number | undefined;
   let last: Promise<void> = Promise.resolve();
 
   async function write(rows: readonly Row[]): Promise<void> {
     const chunk = encodeChunk(serial, rows);
     serial += rows.length;
-    if (isBroken) return;
+    if (brokenIn === number) return;
     try {
       file ??= await disk.open(join(folder, fileName(number, 'journal')), 'new');
       await writeAll(file, chunk, end);
       end += chunk.length;
     } catch (error) {
-      isBroken = true;
+      brokenIn = number;
       log(`the journal cannot be written, the next checkpoint stands for it: ${String(error)}`);
     }
   }
@@ -86,7 +88,6 @@ export function createJournal({ disk, folder, log, ...start }: JournalOptions): 
       number++;
       file = undefined;
       end = 0;
-      isBroken = false;
       await full?.close().catch(() => {});
       return { number, serial };
     });
@@ -112,26 +113,30 @@ export function createJournal({ disk, folder, log, ...start }: JournalOptions): 
       return end;
     },
     get isBroken() {
-      return isBroken;
+      return brokenIn !== undefined;
     },
     append: (rows) => inOrder(() => write(rows)),
     sync: () =>
       inOrder(async () => {
-        if (isBroken) return false;
+        if (brokenIn !== undefined) return false;
         await file?.sync();
-        return !isBroken;
-      }).catch(() => false),
+        return true;
+      }).catch(() => {
+        brokenIn = number;
+        return false;
+      }),
     async checkpoint(catalog, seq) {
       const packs: Row[] = [];
-      for (const { number, end, deletions, firstSeq } of catalog.packs.values())
-        packs.push(['pack', number, end, deletions, firstSeq]);
+      const endRow: Row = [END, catalog.highestPack + 1];
+      for (const { number, end, deletions, firstSeq, lastSeq } of catalog.packs.values())
+        packs.push(['pack', number, end, deletions, firstSeq, lastSeq]);
       const name = { seq, ...(await turnOver()) };
       const path = join(folder, fileName(name.number, 'checkpoint'));
       try {
         await disk.remove(path);
         const to = await disk.open(path, 'new');
         try {
-          await writeRows(to, rowsOf(catalog, packs));
+          await writeRows(to, rowsOf(catalog, packs, endRow));
           disk.reached('checkpoint written');
           await to.sync();
         } finally {
@@ -146,6 +151,7 @@ export function createJournal({ disk, folder, log, ...start }: JournalOptions): 
       }
     },
     async forgetBefore(first) {
+      if (brokenIn !== undefined && brokenIn < first) brokenIn = undefined;
       for (const name of await disk.list(folder)) if (numberOf(name) < first) await disk.remove(join(folder, name));
     },
     close: () => inOrder(async () => void (await file?.close())),
@@ -153,13 +159,13 @@ export function createJournal({ disk, folder, log, ...start }: JournalOptions): 
 }
 
 /** What lies in packs comes last: it says how far all rows before it may be believed. */
-function* rowsOf(catalog: Catalog, packs: readonly Row[]): Generator<Row, void, void> {
+function* rowsOf(catalog: Catalog, packs: readonly Row[], end: Row): Generator<Row, void, void> {
   for (const held of catalog.held()) yield putRow(held);
   yield* packs;
-  yield END;
+  yield end;
 }
-/** A checkpoint without it is not whole. */
-const END: Row = ['pack gone', 0];
+/** A checkpoint that does not end with it is not whole. It names a pack that never was, behind all others. */
+const END = 'pack gone';
 
 export interface Replayed {
   /** All rows with a sequence up to this are known. */
@@ -197,7 +203,7 @@ export async function replay(
       }
       return true;
     });
-    if (!isWhole || last?.[0] !== END[0]) return undefined;
+    if (!isWhole || last?.[0] !== END) return undefined;
   }
   const numbers = (await disk.list(folder)).filter((name) => name.endsWith('.journal')).map(numberOf);
   const wanted = numbers.filter((number) => number >= (from?.number ?? 0)).sort((a, b) => a - b);

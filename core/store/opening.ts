@@ -3,10 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { atOf, type Catalog, createCatalog, type Payload } from './catalog.ts';
 import { type Checkpoints, createCheckpoints } from './checkpoints.ts';
+import { type Compaction, createCompaction } from './compaction.ts';
 import { type Disk, readAll } from './disk.ts';
 import type { FrameToWrite } from './frames.ts';
 import { markOf, readHeader } from './frames.ts';
-import { createJournal, type Journal } from './journal.ts';
+import { createJournal } from './journal.ts';
 import { createKeyedLock, type KeyedLock } from './keyed-lock.ts';
 import { type Metadata, readMetadata, writeMetadata } from './metadata.ts';
 import { hasFormat1, migrate, removeOldIndex } from './migration.ts';
@@ -15,13 +16,20 @@ import { openPayloadFiles, type PayloadFiles } from './payload-files.ts';
 import { payloadName, type StoredRecord } from './records.ts';
 import { type LostRecord, type Recovered, recover, removeUnneeded } from './start.ts';
 
+export interface PartsOptions {
+  readonly disk: Disk;
+  readonly packBytesMax: number;
+  readonly journalBytesMin: number;
+  readonly compactionPauseMs: number;
+}
+
 export interface Parts {
   readonly mark: string;
   readonly catalog: Catalog;
   readonly files: PayloadFiles;
   readonly packs: Packs;
-  readonly journal: Journal;
   readonly checkpoints: Checkpoints;
+  readonly compaction: Compaction;
   /** By payload: what is done with its file happens in order. */
   readonly locks: KeyedLock;
   readonly found: readonly StoredRecord[];
@@ -30,7 +38,8 @@ export interface Parts {
   close(): Promise<void>;
 }
 
-export async function openParts(folder: string, log: (line: string) => void, disk: Disk): Promise<Parts> {
+export async function openParts(folder: string, log: (line: string) => void, options: PartsOptions): Promise<Parts> {
+  const { disk, packBytesMax } = options;
   const packsFolder = join(folder, 'entries', 'packs');
   const journalFolder = join(folder, 'journal');
   const metadataPath = join(folder, 'metadata.json');
@@ -72,26 +81,34 @@ export async function openParts(folder: string, log: (line: string) => void, dis
 
   const journal = createJournal({ disk, folder: journalFolder, log, ...next });
   const { seq, pack: number, last } = recovered;
-  const packs = createPacks({ disk, folder: packsFolder, mark, seq, number, last, journal, log });
+  const packs = createPacks({ disk, folder: packsFolder, mark, packBytesMax, seq, number, last, journal, log });
   const checkpoints = createCheckpoints({
     ...{ catalog, journal, log, isDue: recovered.isBehind },
+    journalBytesMin: options.journalBytesMin,
     settledSeq: () => packs.settledSeq,
     name: (checkpoint) => writeMetadata(disk, metadataPath, { mark, checkpoint }),
+  });
+  const compaction = createCompaction({
+    ...{ disk, folder: packsFolder, mark, packBytesMax, catalog, packs, journal, checkpoints, log },
+    pauseMs: options.compactionPauseMs,
   });
   isServing = true;
   await writeAgain(recovered, packs, log);
   checkpoints.look();
+  compaction.look();
 
   const settle = async () => {
     await packs.idle();
     await Promise.all(dropping);
+    await compaction.settle();
     await checkpoints.settle();
   };
   return {
-    ...{ mark, catalog, files, packs, journal, checkpoints, locks, lost },
+    ...{ mark, catalog, files, packs, checkpoints, compaction, locks, lost },
     found: Array.from(catalog.held(), ({ record }) => record),
     settle,
     async close() {
+      await compaction.close();
       await settle();
       await packs.close();
       await journal.close();

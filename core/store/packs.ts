@@ -8,7 +8,6 @@ import type { Place, Row } from './catalog.ts';
 import { type Disk, type DiskFile, readAll, writeAll } from './disk.ts';
 import { encodeFrame, type FrameToWrite } from './frames.ts';
 
-const PACK_BYTES_MAX = 64 << 20;
 const GROUP_BYTES_MAX = 8 << 20;
 const WAITING_BYTES_MAX = 64 << 20;
 
@@ -40,6 +39,8 @@ export interface PacksOptions {
   readonly disk: Disk;
   readonly folder: string;
   readonly mark: string;
+  /** A pack that has grown to it is left. */
+  readonly packBytesMax: number;
   /** The highest that are in use. */
   readonly seq: number;
   readonly number: number;
@@ -66,7 +67,7 @@ interface Active {
 
 export const packName = (number: number): string => `${String(number).padStart(6, '0')}.pack`;
 
-export function createPacks({ disk, folder, mark, journal, log, ...start }: PacksOptions): Packs {
+export function createPacks({ disk, folder, mark, packBytesMax, journal, log, ...start }: PacksOptions): Packs {
   let { seq, number, last } = start;
   let settledSeq = seq;
   let active: Active | undefined;
@@ -77,7 +78,7 @@ export function createPacks({ disk, folder, mark, journal, log, ...start }: Pack
   const counts = { groups: 0, frames: 0, failedSyncs: 0 };
 
   async function open(): Promise<Active> {
-    if (active && active.end >= PACK_BYTES_MAX) await leave();
+    if (active && active.end >= packBytesMax) await leave();
     if (active) return active;
     if (last) {
       const { number, end } = last;
@@ -86,9 +87,9 @@ export function createPacks({ disk, folder, mark, journal, log, ...start }: Pack
       active = { number, end, file, isNew: false };
       return active;
     }
-    number++;
-    const file = await disk.open(join(folder, packName(number)), 'new');
-    active = { number, file, end: 0, isNew: true };
+    const mine = ++number; // compaction takes numbers too
+    const file = await disk.open(join(folder, packName(mine)), 'new');
+    active = { number: mine, file, end: 0, isNew: true };
     return active;
   }
 

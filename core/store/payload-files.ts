@@ -31,8 +31,9 @@ export async function openPayloadFiles(disk: Disk, folder: string): Promise<Payl
   const incoming = join(folder, 'incoming');
   const quarantine = join(folder, 'quarantine');
   const shards = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'));
-  for (const path of [incoming, quarantine, ...shards.map((shard) => join(entries, shard))])
-    await disk.makeFolder(path);
+  const there = new Set(await disk.list(entries));
+  const missing = shards.filter((shard) => !there.has(shard)).map((shard) => join(entries, shard));
+  await Promise.all([incoming, quarantine, ...missing].map(disk.makeFolder));
   let next = 1;
 
   const shardOf = (digest: string) => join(entries, digest.slice(0, 2));

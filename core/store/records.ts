@@ -30,6 +30,8 @@ export const recordName = (tenant: string, key: string): string =>
   createHash('sha256').update(`${tenant}\0${key}`).digest('hex');
 
 /** What the other frames of a pack say. */
+/** `compacted`: synced as a whole before it got its name. */
+export const headSchema = z.object({ pack: z.int(), compacted: z.boolean().optional() });
 export const deleteSchema = z.object({ tenant: z.string(), key: z.string() });
 /** `file`: it lies beside the packs. */
 export const payloadSchema = z.object({

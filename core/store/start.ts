@@ -3,14 +3,14 @@
 // and never answered is cut off the end of the pack written last.
 import { join } from 'node:path';
 import { atOf, type Catalog, type Held, type Payload, type Place } from './catalog.ts';
-import type { Disk } from './disk.ts';
+import { type Disk, readAll } from './disk.ts';
 import { type Scanned, type Seen, scanFrames } from './frame-scan.ts';
-import { FRAME_VERSION } from './frames.ts';
+import { FRAME_VERSION, readHeader, readMeta } from './frames.ts';
 import { type CheckpointName, numberOf, replay } from './journal.ts';
 import { packName } from './packs.ts';
 import type { PayloadFiles } from './payload-files.ts';
 import type { StoredRecord } from './records.ts';
-import { deleteSchema, payloadName, payloadSchema, recordSchema, tenantHash } from './records.ts';
+import { deleteSchema, headSchema, payloadName, payloadSchema, recordSchema, tenantHash } from './records.ts';
 
 export interface LostRecord {
   readonly name: string;
@@ -68,7 +68,7 @@ export async function recover(
   const isBehind = !known.whole || packs.isBehind || lost.length > 0 || gone.unwritten.length > 0;
   return {
     ...{ catalog, lost, unwritten: gone.unwritten.filter(({ record }) => catalog.find(record.tenant, record.key)) },
-    ...{ seq: Math.max(known.seq, packs.seq), pack: packs.highest, last: packs.last },
+    ...{ seq: Math.max(known.seq, packs.seq), pack: Math.max(packs.highest, catalog.highestPack), last: packs.last },
     ...{ isBehind, isUncertain: packs.lost.length > 0 },
     // A row that was found in the packs is in no journal: the gap says so.
     journal: { number: known.next, serial: known.serial + (isBehind ? 1 : 0) },
@@ -86,17 +86,20 @@ interface Findings {
 
 async function readPacks(o: RecoverOptions, knownSeq: number) {
   const { disk, catalog, log } = o;
-  const numbers = (await disk.list(o.packsFolder)).map(numberOf).filter((number) => number > 0);
+  const names = await disk.list(o.packsFolder);
+  for (const name of names) if (name.endsWith('.partial')) await disk.remove(join(o.packsFolder, name));
+  const numbers = names.map(numberOf).filter((number) => number > 0);
   const sizes = new Map(numbers.sort((a, b) => a - b).map((n) => [n, disk.sizeOf(join(o.packsFolder, packName(n)))]));
   const highest = Math.max(0, ...numbers);
   const lost: LostRecord[] = [];
   const findings: Findings = { changes: [], payloads: new Map(), lost };
+  const written = await lastWritten(o, [...sizes.keys()]);
   let seq = 0;
   let isBehind = false;
   let last: { number: number; end: number } | undefined;
   for (const [number, size] of sizes) {
     const from = catalog.packs.get(number)?.end ?? 0;
-    const isLast = number === highest;
+    const isLast = number === written;
     if (isLast) last = { number, end: size };
     if (from >= size) continue;
     isBehind = true;
@@ -114,10 +117,23 @@ async function readPacks(o: RecoverOptions, knownSeq: number) {
     for (const hole of [...scanned.holes, ...(isLast ? [] : torn)])
       lost.push({ name: `${path} from ${hole.from} to ${hole.to}`, reason: 'what is there cannot be read' });
     if (lost.length > 0 && isLast) last = undefined; // what follows goes elsewhere
-    catalog.apply(['pack', number, sizes.get(number) ?? size, 0, Number.MAX_SAFE_INTEGER]);
+    catalog.apply(['pack', number, sizes.get(number) ?? size, 0, Number.MAX_SAFE_INTEGER, 0]);
   }
-  applyFindings(catalog, findings);
+  await applyFindings(o, [...sizes.keys()], findings);
   return { sizes, highest, lost, seq, isBehind, last };
+}
+
+/** The pack that writers wrote to last: the others are as compaction or an earlier life have left them, synced. */
+async function lastWritten({ disk, packsFolder, mark }: RecoverOptions, numbers: readonly number[]): Promise<number> {
+  for (const number of numbers.toReversed()) {
+    const file = await disk.open(join(packsFolder, packName(number)), 'read');
+    const bytes = Buffer.alloc(512);
+    await readAll(file, bytes, 0).finally(() => file.close());
+    const header = readHeader(bytes, 0, mark);
+    const head = header && headSchema.safeParse(readMeta(bytes, 0, header)).data;
+    if (!head?.compacted) return number;
+  }
+  return 0;
 }
 
 interface PackToRead {
@@ -181,15 +197,53 @@ function findMoved(
 }
 
 /** In the order in which they came about, wherever compaction has brought them. */
-function applyFindings(catalog: Catalog, { changes, payloads }: Findings): void {
+async function applyFindings(
+  o: RecoverOptions,
+  numbers: readonly number[],
+  { changes, payloads }: Findings,
+): Promise<void> {
+  const { catalog } = o;
+  const wanted = new Set<string>();
+  for (const { put } of changes) {
+    if (!put) continue;
+    const name = payloadName(put.tenant, put.digest);
+    if (payloads.has(name)) continue;
+    // As it is before anything is applied: a deletion may leave it to nobody for a moment.
+    const known = catalog.payload(put.tenant, put.digest);
+    if (known) payloads.set(name, { place: known.place, inline: known.inline });
+    else if (o.files.sizeOf(put.tenant, put.digest) < 0) wanted.add(name);
+  }
+  if (wanted.size > 0) await findPayloads(o, numbers, wanted, payloads);
   for (const { place, put, deleted } of changes.sort((a, b) => a.place.seq - b.place.seq)) {
     const at = atOf(place);
     if (deleted) catalog.apply(['delete', ...at, deleted.tenant, deleted.key]);
     if (!put) continue;
-    const found = payloads.get(payloadName(put.tenant, put.digest)) ?? catalog.payload(put.tenant, put.digest);
+    const found = payloads.get(payloadName(put.tenant, put.digest));
     // Without its frame a payload may still be there as a file: that is looked at next.
     const where = found?.place ?? { ...place, seq: 0, length: 0 };
     catalog.apply(['put', ...at, put, ...atOf(where), found?.inline ? 1 : 0]);
+  }
+}
+
+/** A writer was about to need it when nobody else did any more: then only the packs know where it lies. */
+async function findPayloads(
+  o: RecoverOptions,
+  numbers: readonly number[],
+  wanted: ReadonlySet<string>,
+  payloads: Findings['payloads'],
+): Promise<void> {
+  for (const number of numbers) {
+    const path = join(o.packsFolder, packName(number));
+    const take = ({ header, meta, at }: Seen): void => {
+      if (header.kind !== 'payload') return;
+      const { tenant, digest, file } = payloadSchema.parse(meta);
+      const name = payloadName(tenant, digest);
+      if (!wanted.has(name) || (payloads.get(name)?.place.seq ?? -1) > header.seq) return;
+      payloads.set(name, { place: { seq: header.seq, pack: number, at, length: header.length }, inline: !file });
+    };
+    const file = await o.disk.open(path, 'read');
+    const range = { from: 0, size: o.disk.sizeOf(path) };
+    await scanFrames({ file, ...range, mark: o.mark, payloads: 'skip', take }).finally(() => file.close());
   }
 }
 

@@ -47,15 +47,25 @@ export interface StoreReader {
 
 export interface StoreOptions {
   readonly disk?: Disk;
+  /** A pack that has grown to it is left for another. */
+  readonly packBytesMax?: number;
+  /** A journal shorter than that needs no checkpoint. */
+  readonly journalBytesMin?: number;
+  /** How long compaction leaves the disk to others, between two megabytes. */
+  readonly compactionPauseMs?: number;
 }
+
+const DEFAULTS = { disk: realDisk, packBytesMax: 64 << 20, journalBytesMin: 8 << 20, compactionPauseMs: 20 };
 
 export async function openStore(
   folder: string,
   log: (line: string) => void,
-  { disk = realDisk }: StoreOptions = {},
+  options: StoreOptions = {},
 ): Promise<Store> {
-  const parts = await openParts(folder, log, disk);
-  const { catalog, files, packs, checkpoints, found, lost, locks } = parts;
+  const settings = { ...DEFAULTS, ...options };
+  const { disk } = settings;
+  const parts = await openParts(folder, log, settings);
+  const { catalog, files, packs, checkpoints, compaction, found, lost, locks } = parts;
 
   /** The payload that is there already, if it is whole as far as can be seen. */
   function usable({ tenant, digest, bytes }: StoredRecord): Payload | undefined {
@@ -108,6 +118,7 @@ export async function openStore(
       return [row];
     });
     checkpoints.look();
+    compaction.look();
   }
 
   function commit(record: StoredRecord, incoming: Incoming): Promise<{ deduplicated: boolean }> {
@@ -170,7 +181,9 @@ async function openFile(disk: Disk, path: string, digest: string): Promise<Store
   return {
     async read(into, position) {
       for (let at = 0; at < into.length; ) {
-        const bytes = await file.read(into.subarray(at), position + at);
+        const bytes = await file.read(into.subarray(at), position + at).catch((cause: unknown) => {
+          throw problem('disk_failed', `The payload ${digest} cannot be read.`, {}, { cause });
+        });
         if (bytes === 0) throw problem('record_damaged', `The payload ${digest} ends at byte ${position + at}.`);
         at += bytes;
       }

@@ -1,0 +1,276 @@
+// Gives back the room of dead frames, in the background and at a measured pace: what lives in a few packs is copied, with its
+// sequences, into another, which is synced and known to the journal before they go. Many small packs become one in the same
+// way. A deletion may go once no other pack holds anything dead that is older, which it could be hiding.
+// A pack with a frame that does not read is left as it is: nothing that may be looked for is thrown away.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Catalog, PackCount, Place, Row } from './catalog.ts';
+import type { Checkpoints } from './checkpoints.ts';
+import { type Disk, type DiskFile, writeAll } from './disk.ts';
+import { type Seen, scanFrames } from './frame-scan.ts';
+import { encodeFrame, readHeader, readMeta, readPayload, withoutGroup } from './frames.ts';
+import type { Journal } from './journal.ts';
+import type { Packs } from './packs.ts';
+import { deleteSchema, payloadSchema, recordSchema } from './records.ts';
+
+const SMALL_MAX = 16;
+const LOOK_MS = 200;
+const WRITE_BYTES = 1 << 20;
+const ROWS = 500;
+
+export interface Compaction {
+  readonly counts: { packs: number; bytes: number; failed: number };
+  /** Something has died: is it time? */
+  look(): void;
+  settle(): Promise<void>;
+  /** Stops at the next good moment. */
+  close(): Promise<void>;
+}
+
+export interface CompactionOptions {
+  readonly disk: Disk;
+  readonly folder: string;
+  readonly mark: string;
+  readonly catalog: Catalog;
+  readonly packs: Packs;
+  readonly journal: Journal;
+  readonly checkpoints: Checkpoints;
+  /** Between two megabytes. */
+  readonly pauseMs: number;
+  readonly packBytesMax: number;
+  readonly log: (line: string) => void;
+}
+
+/** A frame that lives, and the row that says where it is once it lies elsewhere. */
+interface Living {
+  readonly place: Place;
+  readonly isStillThere: () => boolean;
+  readonly moved: (place: Place) => Row | undefined;
+}
+
+const deadIn = ({ end, live, deletions }: PackCount, headBytes = 128): number => end - live - deletions - headBytes;
+
+export function createCompaction(o: CompactionOptions): Compaction {
+  const { disk, catalog, packs, journal, log } = o;
+  const counts = { packs: 0, bytes: 0, failed: 0 };
+  const unfit = new Set<number>();
+  let running: Promise<void> | undefined;
+  let isClosing = false;
+  let looked = Number.NEGATIVE_INFINITY;
+
+  /** Whether a deletion with this sequence may hide something outside of these packs. */
+  const mayHide = (seq: number, except: ReadonlySet<number>): boolean =>
+    [...catalog.packs.values()].some((pack) => !except.has(pack.number) && pack.firstSeq < seq && deadIn(pack) > 0);
+
+  function choose(): PackCount[] {
+    const all = [...catalog.packs.values()].filter(({ number }) => number !== packs.active && !unfit.has(number));
+    const small = all.filter(({ end }) => end < o.packBytesMax / 16);
+    const wasteful = all.filter((pack) => {
+      const idle = mayHide(pack.lastSeq, new Set([pack.number])) ? 0 : pack.deletions;
+      return deadIn(pack) + idle > pack.end / 2;
+    });
+    const deletions = all.reduce((sum, pack) => sum + pack.deletions, 0);
+    const total = all.reduce((sum, { end }) => sum + end, 0);
+    // Deletions pile up behind an old pack with a little that is dead: that one goes first.
+    const blocking =
+      deletions > o.packBytesMax / 16 && deletions > total / 4 ? all.filter((pack) => deadIn(pack) > 0) : [];
+    const wanted = [...new Set([...wasteful, ...blocking.slice(0, 2), ...(small.length > SMALL_MAX ? small : [])])];
+    let bytes = 0;
+    return wanted
+      .sort((a, b) => a.number - b.number)
+      .filter(({ live, deletions }) => {
+        bytes += live + deletions;
+        return bytes <= o.packBytesMax;
+      });
+  }
+
+  function livingOf({ header, meta, at }: Seen, pack: number, sources: ReadonlySet<number>): Living | undefined {
+    const place: Place = { seq: header.seq, pack, at, length: header.length };
+    const isHere = (found: { place: Place } | undefined) => found?.place.pack === pack && found.place.at === at;
+    if (header.kind === 'put') {
+      const { tenant, key } = recordSchema.parse(meta);
+      const isStillThere = () => isHere(catalog.find(tenant, key));
+      return { place, isStillThere, moved: (to) => ['put moved', ...at4(to), tenant, key] };
+    }
+    if (header.kind === 'payload') {
+      const { tenant, digest, file } = payloadSchema.parse(meta);
+      const isStillThere = () => isHere(catalog.payload(tenant, digest));
+      return { place, isStillThere, moved: (to) => ['payload moved', ...at4(to), tenant, digest, file ? 0 : 1] };
+    }
+    if (header.kind === 'head') return undefined;
+    const { tenant, key } = deleteSchema.parse(meta);
+    const isHidden = (catalog.find(tenant, key)?.place.seq ?? 0) > header.seq;
+    const stays = !isHidden && mayHide(header.seq, sources);
+    return { place, isStillThere: () => stays, moved: () => undefined };
+  }
+
+  /** What lives in a pack; undefined if there is something that does not read. */
+  async function read(pack: PackCount, sources: ReadonlySet<number>): Promise<Living[] | undefined> {
+    const living: Living[] = [];
+    const file = await disk.open(packs.path(pack.number), 'read');
+    const take = (seen: Seen) => {
+      const one = livingOf(seen, pack.number, sources);
+      if (one?.isStillThere()) living.push(one);
+    };
+    try {
+      const { holes, end } = await scanFrames({
+        ...{ file: paced(file, () => pause()), from: 0, size: pack.end, mark: o.mark, payloads: 'verify', take },
+      });
+      return holes.length === 0 && end === pack.end ? living : undefined;
+    } finally {
+      await file.close();
+    }
+  }
+
+  const pause = async () => {
+    if (!isClosing && o.pauseMs > 0) await sleep(o.pauseMs, undefined, { ref: false });
+  };
+
+  /** As it was when it was found to live: a disk may give other bytes the second time. */
+  async function wholeFrame(place: Place): Promise<Buffer> {
+    const frame = await packs.read(place);
+    const header = readHeader(frame, 0, o.mark);
+    if (header?.seq === place.seq && readMeta(frame, 0, header) !== undefined && readPayload(frame, 0, header))
+      return frame;
+    throw new Error(`what lies in pack ${place.pack} at ${place.at} does not read a second time`);
+  }
+
+  async function write(living: readonly Living[], number: number, path: string) {
+    const places: Place[] = [];
+    await disk.remove(path);
+    const file = await disk.open(path, 'new');
+    let end = 0;
+    try {
+      let parts = [encodeFrame({ kind: 'head', meta: { pack: number, compacted: true } }, 0, o.mark, 0)];
+      let at = parts[0]?.length ?? 0;
+      const flush = async () => {
+        await writeAll(file, Buffer.concat(parts), end);
+        end = at;
+        parts = [];
+        await pause();
+      };
+      for (const { place } of living) {
+        const frame = withoutGroup(await wholeFrame(place));
+        places.push({ seq: place.seq, pack: number, at, length: frame.length });
+        parts.push(frame);
+        at += frame.length;
+        if (at - end >= WRITE_BYTES) await flush();
+      }
+      await flush();
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    return { places, end };
+  }
+
+  /** In small steps: each leaves index and journal in agreement. */
+  async function install(living: readonly Living[], places: readonly Place[]): Promise<void> {
+    for (let from = 0; from < living.length; from += ROWS) {
+      const rows: Row[] = [];
+      for (const [i, one] of living.slice(from, from + ROWS).entries()) {
+        const place = places[from + i];
+        const row = place && one.isStillThere() ? one.moved(place) : undefined;
+        if (!row) continue;
+        catalog.apply(row);
+        rows.push(row);
+      }
+      await journal.append(rows);
+    }
+  }
+
+  async function compact(sources: readonly PackCount[]): Promise<void> {
+    const numbers = new Set(sources.map(({ number }) => number));
+    const living: Living[] = [];
+    for (const source of sources) {
+      const found = await read(source, numbers);
+      if (found) living.push(...found);
+      else {
+        unfit.add(source.number);
+        log(`pack ${source.number} holds something that does not read, and is not compacted`);
+        return;
+      }
+    }
+    if (isClosing) return;
+    if (living.length > 0) await bring(living);
+    // The rows must be there to stay before the packs go that they lead away from.
+    if (!(await journal.sync()) && !(await o.checkpoints.make())) return;
+    disk.reached('compaction known');
+    for (const { number, end } of sources) {
+      const row: Row = ['pack gone', number];
+      catalog.apply(row);
+      await journal.append([row]);
+      await packs.remove(number);
+      disk.reached('compaction removed');
+      counts.packs++;
+      counts.bytes += end;
+    }
+  }
+
+  async function bring(living: readonly Living[]): Promise<void> {
+    const number = packs.nextNumber();
+    const path = packs.path(number);
+    const partial = `${path}.partial`;
+    try {
+      const { places, end } = await write(living, number, partial);
+      disk.reached('compaction written');
+      await disk.rename(partial, path);
+      await disk.syncFolder(o.folder);
+      disk.reached('compaction renamed');
+      const deletions = living.reduce((sum, one) => sum + (one.moved(one.place) ? 0 : one.place.length), 0);
+      const seqs = places.map(({ seq }) => seq);
+      const first = seqs.reduce((least, seq) => Math.min(least, seq), Number.MAX_SAFE_INTEGER);
+      const last = seqs.reduce((most, seq) => Math.max(most, seq), 0);
+      const row: Row = ['pack', number, end, deletions, first, last];
+      catalog.apply(row);
+      await journal.append([row]);
+      await install(living, places);
+    } catch (error) {
+      await disk.remove(partial).catch(() => {});
+      throw error;
+    }
+  }
+
+  async function run(): Promise<void> {
+    for (let sources = choose(); sources.length > 0 && !isClosing; sources = choose()) {
+      const before = counts.packs;
+      await compact(sources);
+      if (counts.packs === before) return;
+    }
+  }
+
+  return {
+    counts,
+    look() {
+      const now = performance.now();
+      if (running || isClosing || now - looked < Math.min(LOOK_MS, o.pauseMs * LOOK_MS)) return;
+      looked = now;
+      if (choose().length === 0) return;
+      running = run()
+        .catch((error: unknown) => {
+          counts.failed++;
+          log(`packs could not be compacted, tried again later: ${String(error)}`);
+        })
+        .finally(() => {
+          running = undefined;
+        });
+    },
+    async settle() {
+      await running;
+    },
+    async close() {
+      isClosing = true;
+      await running;
+    },
+  };
+}
+
+const at4 = ({ seq, pack, at, length }: Place) => [seq, pack, at, length] as const;
+
+/** The same file, not read in one go. */
+const paced = (file: DiskFile, pause: () => Promise<void>): DiskFile => ({
+  ...file,
+  async read(into, position) {
+    await pause();
+    return file.read(into, position);
+  },
+});
