@@ -13,7 +13,6 @@ import type { PolicyAnswer, PolicyBody } from '../contract/policy.ts';
 import { problem } from '../contract/problems.ts';
 import type { Party } from '../gpu/freight.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
-import { pageBytesFor, pagesFor } from '../gpu/pages.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { AdapterReport, Pool } from '../gpu/pool.ts';
 import { createKeyedLock } from '../store/keyed-lock.ts';
@@ -21,11 +20,11 @@ import type { Store } from '../store/store.ts';
 import { createAdmission } from './admission.ts';
 import { createBring } from './bring.ts';
 import { type Course, DEFAULT_COURSE } from './course.ts';
-import { createCurve, type Ratios } from './curve.ts';
+import { createCurve } from './curve.ts';
 import { createDepartures } from './departures.ts';
 import type { Digests } from './digest.ts';
 import type { Drained } from './drain.ts';
-import { type Entry, face, hashOf, idOf, isHot, newEntry } from './entry.ts';
+import { type Entry, face, idOf, isHot, newEntry } from './entry.ts';
 import { createFlushes, FLUSH_DEFAULTS, type FlushBounds } from './flush.ts';
 import { startHeat } from './heat.ts';
 import { createHoldings } from './holdings.ts';
@@ -33,13 +32,15 @@ import { createLedger } from './ledger.ts';
 import { createMoves, type Drained as DrainedCounts, type Moved } from './moves.ts';
 import { policyAnswer } from './policy-report.ts';
 import { createPredictor } from './predict.ts';
-import { createPrefetch, type PrefetchStats } from './prefetch.ts';
+import { createPrefetch } from './prefetch.ts';
 import { createPut, type Put } from './put.ts';
 import { createRead } from './read.ts';
 import { createRoom } from './room.ts';
 import { startSweep } from './sweep.ts';
+import { type CacheStats, createTally, type TenantStats } from './tally.ts';
 
 export type { PutOptions } from './put.ts';
+export type { CacheStats } from './tally.ts';
 
 export interface CacheOptions {
   readonly pool: Pool;
@@ -74,44 +75,6 @@ export interface TenantQuota {
   readonly share?: number;
   readonly diskBytes?: number;
   readonly entries?: number;
-}
-
-export interface CacheStats {
-  entries: number;
-  hits: { hot: number; cold: number };
-  misses: number;
-  puts: number;
-  deletes: number;
-  evictions: number;
-  expired: number;
-  lost: number;
-  /** `saved`: what equal payloads under several names would take beside `hot`. */
-  prefetch: PrefetchStats;
-  bytes: {
-    hot: number;
-    disk: number;
-    saved: number;
-    adapters: Record<string, number>;
-    codecs: Record<string, number>;
-  };
-  /** Bytes of reads, by where they were answered from. */
-  hitBytes: { hot: number; cold: number };
-  /** Entries that left adapters or the cache, by cause. */
-  removals: Record<Removal, number>;
-  /** Of the reads of late: those answered from adapters, and what it would be with other room (curve.ts). */
-  hitRatio: Ratios;
-  /** Of what is on adapters: bytes as they came by bytes as they are kept, and by those of distinct payloads. */
-  compressionRatio: number;
-  dedupRatio: number;
-  /** Answered, and not yet on disk. */
-  flushing: { entries: number; bytes: number; ageMs: number };
-}
-
-export type Removal = 'room' | 'quota' | 'expired' | 'deleted' | 'replaced' | 'lost';
-
-export interface TenantStats {
-  entries: number;
-  bytes: { disk: number; adapters: Record<string, number> };
 }
 
 export type Moving = { readonly key: string } | { readonly prefix: string };
@@ -183,8 +146,7 @@ export function openCache(options: CacheOptions): Cache {
     find: holdings.find,
   });
   const sweep = startSweep({ due: holdings.expired, discard: (entry) => discard(entry.id, entry), log });
-  const count = { hot: 0, cold: 0, misses: 0, puts: 0, deletes: 0, replaced: 0 };
-  const hitBytes = { hot: 0, cold: 0 };
+  const tally = createTally({ pool, store, holdings, curve, flushes, departures, sweep, prefetch });
 
   for (const record of store.found) {
     const entry = newEntry(record, undefined, true);
@@ -209,34 +171,6 @@ export function openCache(options: CacheOptions): Cache {
     });
   }
 
-  function stats(): CacheStats {
-    const { hotBytes, savedBytes, evictions } = holdings;
-    return {
-      entries: holdings.size,
-      hits: { hot: count.hot, cold: count.cold },
-      misses: count.misses,
-      puts: count.puts,
-      deletes: count.deletes,
-      evictions: evictions.room + evictions.quota,
-      expired: sweep.expired,
-      lost: departures.lost,
-      bytes: {
-        ...{ hot: hotBytes, disk: store.bytes, saved: savedBytes, codecs: { raw: hotBytes } },
-        adapters: Object.fromEntries(pool.report().map(({ id }) => [id, holdings.bytesOn.get(id) ?? 0])),
-      },
-      hitBytes: { ...hitBytes },
-      removals: {
-        ...{ ...evictions, expired: sweep.expired, deleted: count.deletes },
-        ...{ replaced: count.replaced, lost: departures.lost },
-      },
-      hitRatio: curve.ratios(),
-      compressionRatio: 1, // `raw` is the only form so far
-      dedupRatio: hotBytes > 0 ? (hotBytes + savedBytes) / hotBytes : 1,
-      flushing: flushes.waiting,
-      prefetch: prefetch.stats(),
-    };
-  }
-
   function moving(tenant: string, what: Moving): Entry[] {
     if ('prefix' in what) return [...holdings.from(tenant, what.prefix, '')];
     const entry = holdings.find(tenant, what.key);
@@ -247,9 +181,7 @@ export function openCache(options: CacheOptions): Cache {
   return {
     async put(o) {
       const answer = await putBody(o);
-      count.puts++;
-      if (!answer.created) count.replaced++;
-      curve.put(hashOf(idOf(o.tenant, o.key)), pagedBytes(answer.bytes));
+      tally.put(o.tenant, answer);
       return answer;
     },
     get(tenant, key) {
@@ -257,15 +189,11 @@ export function openCache(options: CacheOptions): Cache {
       const follow = prefetch.asked(tenant, key, entry);
       if (!entry) {
         follow();
-        count.misses++;
-        curve.read(hashOf(idOf(tenant, key)), undefined, false);
+        tally.missed(idOf(tenant, key));
         return undefined;
       }
       const source = isHot(entry) ? 'hot' : 'cold';
-      const { bytes } = entry.record;
-      count[source]++;
-      hitBytes[source] += bytes;
-      curve.read(hashOf(entry.id), pagedBytes(bytes), source === 'hot');
+      tally.found(entry, source);
       holdings.touch(entry);
       return { entry: face(entry), source, read: (signal, party) => thenDo(read(entry, signal, party), follow) };
     },
@@ -275,7 +203,7 @@ export function openCache(options: CacheOptions): Cache {
     },
     async delete(tenant, key) {
       if (!holdings.find(tenant, key) || !(await discard(idOf(tenant, key)))) return false;
-      count.deletes++;
+      tally.deleted();
       return true;
     },
     list(tenant, prefix, after, limit) {
@@ -317,7 +245,7 @@ export function openCache(options: CacheOptions): Cache {
     warmed: heat?.warmed ?? Promise.resolve(0),
     check: () => [...pool.faults(), ...holdings.faults()],
     dropLost: departures.dropLost,
-    stats,
+    stats: tally.stats,
     tenantStats: (tenant) => ({
       entries: holdings.countOf(tenant),
       bytes: { disk: ledger.bytesOf(tenant), adapters: holdings.bytesOf(tenant) },
@@ -348,6 +276,3 @@ async function* thenDo<T>(all: AsyncGenerator<T, void, void>, follow: () => void
     follow();
   }
 }
-
-/** What a tensor takes of an adapter. */
-const pagedBytes = (bytes: number): number => pagesFor(bytes, pageBytesFor(bytes)) * pageBytesFor(bytes);

@@ -25,6 +25,8 @@ const ENTRIES_MAX = 1024;
 const HASHES = 2 ** 32;
 const HALVED_AFTER = 20_000;
 const READS_MIN = 50;
+/** Sampled requests between two looks at the room. */
+const FIT_EVERY = 32;
 const CAPACITY_CHANGED = 0.05;
 const NAMES = Object.keys(SIZES) as (keyof typeof SIZES)[];
 
@@ -32,6 +34,7 @@ export function createCurve(strategy: Strategy, capacity: () => number): Curve {
   let shadows = begin(strategy);
   let share = 1;
   let fitted = 0;
+  let untilFit = 0;
   let reads = 0;
   let now = 0;
 
@@ -52,6 +55,8 @@ export function createCurve(strategy: Strategy, capacity: () => number): Curve {
 
   /** Half the keys, as often as the largest shadow has too many; and the room that there is. */
   function fit(): void {
+    if (untilFit-- > 0) return;
+    untilFit = FIT_EVERY;
     const room = capacity();
     const most = Math.max(...shadows.map(({ trial }) => trial.entries.count));
     const isSame = Math.abs(room * share - fitted) <= CAPACITY_CHANGED * fitted;
@@ -84,7 +89,7 @@ export function createCurve(strategy: Strategy, capacity: () => number): Curve {
     follow(next) {
       shadows = begin(next);
       share = 1;
-      fitted = reads = now = 0;
+      fitted = reads = now = untilFit = 0;
     },
     ratios() {
       const ratio = (hits: number) => (reads < READS_MIN ? null : hits / reads);

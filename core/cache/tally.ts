@@ -1,0 +1,121 @@
+// What the cache counts: what was asked for and answered from where, what left and why, and what there is now. One number for
+// each thing; who counts it otherwise (holdings, sweep, departures) is asked.
+import { pageBytesFor, pagesFor } from '../gpu/pages.ts';
+import type { Pool } from '../gpu/pool.ts';
+import type { Store } from '../store/store.ts';
+import type { Curve, Ratios } from './curve.ts';
+import type { Departures } from './departures.ts';
+import { type Entry, hashOf, idOf } from './entry.ts';
+import type { Flushes } from './flush.ts';
+import type { Holdings } from './holdings.ts';
+import type { PrefetchStats } from './prefetch.ts';
+import type { PutAnswer } from './put.ts';
+import type { Sweep } from './sweep.ts';
+
+export interface CacheStats {
+  entries: number;
+  hits: { hot: number; cold: number };
+  misses: number;
+  puts: number;
+  deletes: number;
+  evictions: number;
+  expired: number;
+  lost: number;
+  prefetch: PrefetchStats;
+  /** `saved`: what equal payloads under several names would take beside `hot`. */
+  bytes: {
+    hot: number;
+    disk: number;
+    saved: number;
+    adapters: Record<string, number>;
+    codecs: Record<string, number>;
+  };
+  /** Bytes of reads, by where they were answered from. */
+  hitBytes: { hot: number; cold: number };
+  /** Entries that left adapters or the cache, by cause. */
+  removals: Record<Removal, number>;
+  /** Of the reads of late: those answered from adapters, and what it would be with other room (curve.ts). */
+  hitRatio: Ratios;
+  /** Of what is on adapters: bytes as they came by bytes as they are kept, and by those of distinct payloads. */
+  compressionRatio: number;
+  dedupRatio: number;
+  /** Answered, and not yet on disk. */
+  flushing: { entries: number; bytes: number; ageMs: number };
+}
+
+export type Removal = 'room' | 'quota' | 'expired' | 'deleted' | 'replaced' | 'lost';
+
+export interface TenantStats {
+  entries: number;
+  bytes: { disk: number; adapters: Record<string, number> };
+}
+
+export interface Tally {
+  put(tenant: string, answer: PutAnswer): void;
+  found(entry: Entry, source: 'hot' | 'cold'): void;
+  missed(id: string): void;
+  deleted(): void;
+  stats(): CacheStats;
+}
+
+export interface TallyParts {
+  readonly pool: Pick<Pool, 'report'>;
+  readonly store: Pick<Store, 'bytes'>;
+  readonly holdings: Holdings;
+  readonly curve: Curve;
+  readonly flushes: Flushes;
+  readonly departures: Departures;
+  readonly sweep: Sweep;
+  readonly prefetch: { stats(): PrefetchStats };
+}
+
+export function createTally(parts: TallyParts): Tally {
+  const { pool, store, holdings, curve, flushes, departures, sweep, prefetch } = parts;
+  const count = { misses: 0, puts: 0, deletes: 0, replaced: 0 };
+  const hits = { hot: 0, cold: 0 };
+  const hitBytes = { hot: 0, cold: 0 };
+
+  return {
+    put(tenant, { key, bytes, created }) {
+      count.puts++;
+      if (!created) count.replaced++;
+      curve.put(hashOf(idOf(tenant, key)), pagedBytes(bytes));
+    },
+    found({ id, record: { bytes } }, source) {
+      hits[source]++;
+      hitBytes[source] += bytes;
+      curve.read(hashOf(id), pagedBytes(bytes), source === 'hot');
+    },
+    missed(id) {
+      count.misses++;
+      curve.read(hashOf(id), undefined, false);
+    },
+    deleted() {
+      count.deletes++;
+    },
+    stats() {
+      const { hotBytes, savedBytes, evictions } = holdings;
+      const { misses, puts, deletes, replaced } = count;
+      const { expired } = sweep;
+      const { lost } = departures;
+      return {
+        ...{ entries: holdings.size, hits: { ...hits }, misses, puts, deletes, expired, lost },
+        evictions: evictions.room + evictions.quota,
+        bytes: {
+          ...{ hot: hotBytes, disk: store.bytes, saved: savedBytes, codecs: { raw: hotBytes } },
+          adapters: Object.fromEntries(pool.report().map(({ id }) => [id, holdings.bytesOn.get(id) ?? 0])),
+        },
+        hitBytes: { ...hitBytes },
+        removals: { ...evictions, expired, deleted: deletes, replaced, lost },
+        hitRatio: curve.ratios(),
+        compressionRatio: 1, // `raw` is the only form so far
+        dedupRatio: hotBytes > 0 ? (hotBytes + savedBytes) / hotBytes : 1,
+        flushing: flushes.waiting,
+        prefetch: prefetch.stats(),
+      };
+    },
+  };
+}
+
+/** What a tensor takes of an adapter. */
+const pagedBytes = (bytes: number): number => pagesFor(bytes, pageBytesFor(bytes)) * pageBytesFor(bytes);
