@@ -35,6 +35,13 @@ const presets = list.refine(
   `must be of ${PRESET_NAMES.join(', ')}`,
 );
 
+/** With decimals. */
+const percent = z
+  .string()
+  .regex(/^\d+(\.\d+)?$/, 'must be a number from 0 to 100')
+  .transform(Number)
+  .refine((value) => value <= 100, 'must be a number from 0 to 100');
+
 export const coreSettings = {
   ...sharedSettings,
   BLATAM_PRESET: setting(presets, '', 'bundles of settings for a size or a load, below; a setting of your own stays'),
@@ -90,6 +97,11 @@ export const coreSettings = {
     integer(0, 86_400),
     '60',
     'attention compares pages with their checksums that nobody has compared for so long (0: each time)',
+  ),
+  KV_CANARY_PERCENT: setting(
+    percent,
+    '0.1',
+    'share of attention after which codecs are compared with the exact blocks they stand for (0: never)',
   ),
   CACHE_STRATEGY: setting(
     choice(STRATEGIES),

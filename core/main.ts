@@ -150,6 +150,8 @@ async function startCore(config: CoreConfig) {
     coldBytesMax: config.COLD_MEMORY_MIB * 2 ** 20,
     recomputeTokensPerSecond: config.KV_RECOMPUTE_TOKENS_PER_SECOND,
     verifyMs: config.KV_VERIFY_SECONDS * 1000,
+    canary: { share: config.KV_CANARY_PERCENT / 100, random: Math.random },
+    log,
     makeRoom: cache.makeRoom,
     now: Date.now,
   });

@@ -140,6 +140,17 @@ export function createMetrics(): CoreMetrics {
         const { packMs, returnMs } = kv.stats().memory;
         return Object.entries({ packed: packMs / 1000, returned: returnMs / 1000 });
       });
+      counter('blatam_kv_canary_total', 'Looks at codecs beside the exact blocks they stand for.', 'result', () => {
+        const { looks, skipped, failed } = kv.stats().canary;
+        return [...Object.entries({ looks, skipped, failed })];
+      });
+      const pairs = () => kv.stats().canary.pairs.map((pair) => [`${pair.codecK} ${pair.codecV}`, pair] as const);
+      gauge('blatam_kv_canary_error', 'Relative error of attention, by codecs of K and V.', 'codecs', () =>
+        pairs().map(([name, { error }]) => [name, error]),
+      );
+      gauge('blatam_kv_canary_alarm', '1 where attention is further off than its codecs explain.', 'codecs', () =>
+        pairs().map(([name, { alarm }]) => [name, Number(alarm)]),
+      );
       gauge('blatam_kv_pinned_bytes', 'Bytes of KV that pins keep.', undefined, () => [['', kv.stats().pinned.bytes]]);
       gauge('blatam_pieces_free', 'Pieces of memory that no payload holds.', undefined, () => [['', pieces.free]]);
       gauge('blatam_pieces_waiting', 'Payloads that wait for a piece.', undefined, () => [['', pieces.waiting]]);

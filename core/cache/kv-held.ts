@@ -72,8 +72,8 @@ export interface HeldPages {
   lease(shape: KvShape, form: Form, near?: GpuLease): GpuLease;
   /** On the adapter of another lease; undefined where that has no room for it. */
   leaseNear(near: Pick<GpuLease, 'adapter'>, shape: KvShape, form: Form): GpuLease | undefined;
-  /** The same where an adapter has free room; others leave for the budget only. */
-  freeLease(shape: KvShape, form: Form): GpuLease | undefined;
+  /** The same where an adapter (the named one) has free room; others leave for the budget only. */
+  freeLease(shape: KvShape, form: Form, on?: string): GpuLease | undefined;
   /** Given back without having been held. */
   release(lease: GpuLease): void;
   /** What blocks have on adapters now, each of them; it stays until `release`, whatever takes its place. */
@@ -260,10 +260,11 @@ export function createHeldPages({
       if (!isOpen || !withinBudget(bytesOf(shape, form))) return undefined;
       return leaseOn(adapter, shape, form, fits);
     },
-    freeLease(shape, form) {
+    freeLease(shape, form, on) {
       if (!withinBudget(bytesOf(shape, form))) return undefined;
       const places = pool.ready ? pool.places(pageBytes(shape, form)) : [];
       for (const adapter of places) {
+        if (on !== undefined && adapter !== on) continue;
         const lease = leaseOn(adapter, shape, form, (each, wanted) => each.grow(wanted));
         if (lease) return lease;
       }

@@ -33,9 +33,7 @@ async function recodeNow(block: KvBlock, form: Form, held: HeldPages, signal: Ab
     try {
       await together([
         verifyPages(held, [block], old, {}, signal),
-        ...Array.from({ length: shape.layers }, async (_, layer) => {
-          for (const work of layerWork(shape, layer, from, form, lease)) await lease.run(work, { signal });
-        }),
+        ...Array.from({ length: shape.layers }, (_, layer) => recodeLayer(shape, layer, from, { form, lease }, signal)),
       ]);
       const [seals] = await sealPages([lease], signal);
       if (!seals) throw new Error('pages were given no seals');
@@ -47,6 +45,17 @@ async function recodeNow(block: KvBlock, form: Form, held: HeldPages, signal: Ab
   } finally {
     release();
   }
+}
+
+/** Into the page of that layer of another lease on the same adapter. */
+export async function recodeLayer(
+  shape: KvShape,
+  layer: number,
+  from: Held,
+  { form, lease }: Pick<Held, 'form' | 'lease'>,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const work of layerWork(shape, layer, from, form, lease)) await lease.run(work, { signal });
 }
 
 /** A layer's runs: as many heads in one as scratch has room for. */

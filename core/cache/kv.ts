@@ -19,6 +19,7 @@ import type { Digests } from './digest.ts';
 import type { Drained } from './drain.ts';
 import { createBook } from './kv-book.ts';
 import { type KvAsked, type KvCalls, type Longest, openCalls } from './kv-calls.ts';
+import { type CanaryStats, createCanary } from './kv-canary.ts';
 import { type KvVerified, verifyAll } from './kv-check.ts';
 import { createDemotion } from './kv-demotion.ts';
 import { drainKv, type KvDrainOptions } from './kv-drain.ts';
@@ -47,6 +48,9 @@ export interface KvOptions {
   readonly recomputeTokensPerSecond: number;
   /** Attention looks again at pages that were last found whole so long ago. */
   readonly verifyMs: number;
+  /** Of attention, the part after which codecs are compared with what they stand for; see kv-canary.ts. */
+  readonly canary: { readonly share: number; readonly random: () => number };
+  readonly log: (line: string) => void;
   readonly makeRoom: Parameters<typeof createHeldPages>[0]['makeRoom'];
   readonly now: () => number;
 }
@@ -132,6 +136,7 @@ export interface KvStats {
   damaged: number;
   expired: number;
   cleared: number;
+  canary: CanaryStats;
   /** Pins, and what they hold. */
   pinned: { pins: number; blocks: number; bytes: number };
   /** Tokens that were asked for, to load or to attend to, and of those the ones held. */
@@ -196,6 +201,9 @@ export function openKv(options: KvOptions): Kv {
   });
   const { blocks } = held;
   const demotion = createDemotion(held, pieces);
+  /** Software adapters have kernels of their own. */
+  const isGpu = (adapter: string): boolean => options.pool.reportOf(adapter).software === false;
+  const canary = createCanary({ held, ...options.canary, isGpu, log: options.log });
   const returns = createReturns({ held, demotion, pieces, recomputeTokensPerSecond: options.recomputeTokensPerSecond });
   const pins = createPins({
     now,
@@ -389,6 +397,7 @@ export function openKv(options: KvOptions): Kv {
           attend({ shape, rope, pages, tokens: tokenCount, query, isGpu, signal: o.signal }),
           verifyPages(held, blocks.slice(first), pages.slice(first), looked, o.signal),
         ]);
+        canary.consider({ root: found.root, blocks, query });
         return joinParts(
           tensorParts([
             { name: 'o', dtype: 'F32', shape: [heads, queries, dim], data: bytesOf(answer.o) },
@@ -411,9 +420,6 @@ export function openKv(options: KvOptions): Kv {
       ...{ demotions: held.demotions, returned, declined, returnMs: Math.round(returnMs), nsPerByte },
     };
   }
-
-  /** Software adapters have kernels of their own. */
-  const isGpu = (adapter: string): boolean => options.pool.reportOf(adapter).software === false;
 
   return {
     store,
@@ -445,13 +451,18 @@ export function openKv(options: KvOptions): Kv {
       lost,
       damaged: held.damages,
       ...count,
+      canary: canary.stats(),
       pinned: pins.stats(),
       tokens: { ...tokens },
     }),
-    settled: demotion.settled,
+    async settled() {
+      await canary.idle();
+      await demotion.settled();
+    },
     async close() {
       clearInterval(timer);
       book.events.close();
+      await canary.idle();
       await demotion.close();
       await returns.close();
     },

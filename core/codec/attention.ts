@@ -38,6 +38,12 @@ export interface Query {
   readonly window: number;
 }
 
+/** The same of its last queries only. */
+export function lastOf(query: Query, most: number): Query {
+  const count = Math.min(most, query.queries);
+  return { ...query, q: rowsOf(query.q, query, { first: query.queries - count, count }), queries: count };
+}
+
 export interface KvResult {
   /** f32 [heads, queries, dim] */
   readonly o: Float32Array;

@@ -104,6 +104,8 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
         coldBytesMax: 0,
         recomputeTokensPerSecond: 1,
         verifyMs: 60_000,
+        canary: { share: 0, random: () => 0.5 },
+        log,
       },
       ...options.kv,
     });
