@@ -88,11 +88,12 @@ export function createHoldings(now: () => number, options: HoldingsOptions = {})
   const { course = DEFAULT_COURSE, quota = 1 } = options;
   const entries = new Map<string, Entry>();
   const names = createNames();
-  const lodgings = createLodgings({ course, quota });
   /** Entries with pages, least recently used first. */
   const hot = new Map<string, Entry>();
   const expiring = new Set<Entry>();
   const holds = new Map<GpuLease, Hold>();
+  const isRead = (lease: GpuLease): boolean => (holds.get(lease)?.readers ?? 0) > 0;
+  const lodgings = createLodgings({ course, quota, isRead });
   /** By tenant, digest and adapter: pages that others may share. */
   const twins = new Map<string, GpuLease>();
   const evictions: Evictions = { room: 0, quota: 0 };
@@ -270,25 +271,26 @@ export function createHoldings(now: () => number, options: HoldingsOptions = {})
     hold(entry) {
       const { lease } = entry;
       entry.readers++;
-      lodgings.heed(entry);
       const hold = lease && holds.get(lease);
       if (hold) hold.readers++;
+      lodgings.heed(lease);
       return () => {
         entry.readers--;
-        lodgings.heed(entry);
         if (lease && hold) {
           hold.readers--;
+          lodgings.heed(lease); // by now they may be another entry's
           releaseIfUnused(lease, hold);
         }
+        lodgings.heed(entry.lease);
         if (entry.readers === 0 && entry.lease?.lost) cool(entry);
       };
     },
     flush(entry, done) {
       entry.flushing = done;
-      lodgings.heed(entry);
+      lodgings.heed(entry.lease);
       return () => {
         entry.flushing = undefined;
-        lodgings.heed(entry);
+        lodgings.heed(entry.lease);
       };
     },
     account: lodgings.account,

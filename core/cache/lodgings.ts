@@ -42,8 +42,8 @@ export interface Lodgings {
   stayOf(entry: Entry): Stay | undefined;
   /** Just used. */
   touch(entry: Entry): void;
-  /** It may leave now, or no longer. */
-  heed(entry: Entry): void;
+  /** Whoever has these pages may leave now, or no longer. */
+  heed(lease: GpuLease | undefined): void;
   isWithinQuota(lease: GpuLease, bytes: number, tenant: string): boolean;
   couldMakeRoom(lease: GpuLease, bytes: number, asker?: Asker): boolean;
   /** Who has to go for the lease to hold `bytes`, and nobody else; undefined if that is not enough. */
@@ -74,13 +74,15 @@ export interface LodgingsOptions {
   readonly course: Course;
   /** Of each adapter, for one tenant. */
   readonly quota: number;
+  /** Somebody reads from these pages, perhaps by a name that they no longer have. */
+  readonly isRead: (lease: GpuLease) => boolean;
 }
 
 /** What it takes to have a payload again, in bytes that are read: a request of its own, and more if it has to be computed. */
 const READ_BYTES = 64 << 10;
 const COMPUTED_TIMES = 10;
 
-export function createLodgings({ course, quota }: LodgingsOptions): Lodgings {
+export function createLodgings({ course, quota, isRead }: LodgingsOptions): Lodgings {
   const houses = new Map<Arena, House>();
   const lodgers = new Map<GpuLease, Lodger>();
   let uses = 0;
@@ -106,7 +108,7 @@ export function createLodgings({ course, quota }: LodgingsOptions): Lodgings {
     if (known) {
       known.entries.add(entry);
       settleBand(known);
-      heed(entry);
+      setLoose(known);
       return;
     }
     const house = houseOf(lease.lease.arena);
@@ -121,7 +123,7 @@ export function createLodgings({ course, quota }: LodgingsOptions): Lodgings {
     lodgers.set(lease, lodger);
     house.enter(lodger);
     lodger.ward.enter(lodger, bytesMaxOf(lodger), before?.uses);
-    heed(entry);
+    setLoose(lodger);
   }
 
   function wardOf(household: Household, band: number) {
@@ -165,8 +167,14 @@ export function createLodgings({ course, quota }: LodgingsOptions): Lodgings {
 
   const setLoose = (lodger: Lodger): void => lodger.house.setLoose(lodger, isLoose(lodger));
 
-  function heed(entry: Entry): void {
-    const lodger = lodgerOf(entry);
+  function isLoose({ lease, entries }: Lodger): boolean {
+    if (isRead(lease)) return false;
+    for (const entry of entries) if (!mayLeave(entry)) return false;
+    return true;
+  }
+
+  function heed(lease: GpuLease | undefined): void {
+    const lodger = lease && lodgers.get(lease);
     if (lodger) setLoose(lodger);
   }
 
@@ -279,11 +287,6 @@ export function createLodgings({ course, quota }: LodgingsOptions): Lodgings {
       ];
     },
   };
-}
-
-function isLoose({ entries }: Lodger): boolean {
-  for (const entry of entries) if (!mayLeave(entry)) return false;
-  return true;
 }
 
 const costOf = ({ record, onDisk, flushing }: Entry): number =>

@@ -302,6 +302,23 @@ test('an entry that is replaced while others read from where it was gives up at 
   clean(holdings, to);
 });
 
+test('pages that are read by a name that was replaced are not asked of the name that has them now', () => {
+  const arena = createArena(1);
+  const holdings = open();
+  const first = insert(holdings, arena, 'k', BINDING_BYTES, SLAB_BYTES);
+  const end = holdings.hold(first);
+  const again = newEntry(first.record, holdings.twin(first.record), true);
+  holdings.insert(again); // the same payload once more
+  const asker = leaseOn(arena, SLAB_BYTES);
+  assert.deepEqual([holdings.couldMakeRoom(asker, 1), holdings.makeRoom(asker, 1)], [false, false]);
+  assert.deepEqual(holdings.hot(), [again], 'it left in vain');
+  clean(holdings, arena);
+  end();
+  assert.equal(holdings.makeRoom(asker, 1), true);
+  assert.deepEqual(holdings.hot(), []);
+  clean(holdings, arena);
+});
+
 test('names of one payload share its pages, which stay while one of them is left', () => {
   const arena = createArena(1);
   const holdings = open();

@@ -23,7 +23,7 @@ const leaseOn = (arena: Arena, pageBytes: number, bytes = 0, account?: Account):
   return lease;
 };
 const open = (quota = 1, strategy: Strategy = 'lru'): Lodgings =>
-  createLodgings({ course: { strategy, objective: 'hits', adjustEvery: 20 }, quota });
+  createLodgings({ course: { strategy, objective: 'hits', adjustEvery: 20 }, quota, isRead: () => false });
 const leavingOf = (lodgings: Lodgings, lease: GpuLease, bytes: number, asker?: Asker): Entry[] | undefined =>
   lodgings.leaving(lease, bytes, asker)?.map(({ entry }) => entry);
 
@@ -129,7 +129,8 @@ test('a house stands while somebody lodges there; what is lost, empty or gone is
   const before = lodgings.steps;
   lodgings.leave(entry);
   assert.equal(lodgings.steps, before, 'what was counted stays');
-  for (const change of [lodgings.leave, lodgings.touch, lodgings.heed]) change(entry);
+  for (const change of [lodgings.leave, lodgings.touch]) change(entry);
+  lodgings.heed(entry.lease);
   assert.equal(leavingOf(lodgings, asker, 1), undefined);
   enter(lodgings, arena, 4 * KiB, 0);
   assert.equal(lodgings.couldMakeRoom(asker, 1), false);
@@ -147,7 +148,7 @@ test('faults() names who is counted as what it is not', () => {
   const entry = enter(lodgings, createArena(1), KiB, KiB);
   entry.readers++;
   assert.match(lodgings.faults().join(), /could be evicted, and is in use/);
-  lodgings.heed(entry);
+  lodgings.heed(entry.lease);
   assert.deepEqual(lodgings.faults(), []);
   entry.readers--;
   assert.match(lodgings.faults().join(), /is not to be had/);
