@@ -1,5 +1,7 @@
 // Blocks from one adapter to another. Off one that takes no new leases: to others while they have free room, the beginnings of
-// chains first; what finds none goes to the cold shelf, and what has no room there is forgotten, with all that follows it. By hand: to the one that is named. Bytes go through
+// chains first; what finds none goes to the cold shelf, and what has no room there is forgotten, with all that follows it. Both
+// places count in KV's budget while bytes travel: where it is full, the block whose turn it is leaves for that. By hand: to the
+// one that is named. Bytes go through
 // pieces, and are compared with their seals where they have come to; readers go on with the pages they began on.
 import { problem } from '../contract/problems.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
