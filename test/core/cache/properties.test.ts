@@ -102,6 +102,13 @@ const ofKv: Kind<Books>[] = [
   kind('moveKv', 4, fc.record({ index: fc.nat(20), adapter: fc.option(adapter) }), ({ kv }, { index, adapter }) =>
     kv.move(index, adapter ?? undefined),
   ),
+  kind(
+    'pack',
+    6,
+    fc.record({ index: fc.nat(20), bytes: fc.integer({ min: 1, max: 300 << 10 }), isExact: fc.boolean() }),
+    ({ kv }, { index, bytes, isExact }) => kv.pack(index, bytes, isExact),
+  ),
+  kind('cool', 2, fc.nat(20), ({ kv }, index) => kv.cool(index)),
   kind('damage', 2, fc.nat(60), ({ kv }, index) => kv.damage(index)),
 ];
 

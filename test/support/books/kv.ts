@@ -1,13 +1,14 @@
-// The books of KV under any order of calls: real blocks, pins, stakes and leases, and beside them what each block should be. A
-// sequence is a word: each letter stands for a block of equal tokens. Who leaves is foretold: whom nobody holds, whom none
-// follows, of the lowest priority there, and of those the longest unused.
+// The books of KV under any order of calls: real blocks, pins, stakes, leases and the cold shelf, and beside them what each block
+// should be. A sequence is a word: each letter stands for a block of equal tokens. Who leaves an adapter is looked at: nobody
+// held him, and no other was there whom none follows and who had a lower priority, or the same and was unused for longer.
 import assert from 'node:assert/strict';
 import { type Root, rootOf, scopeOf } from '../../../core/cache/blocks.ts';
 import { createBook } from '../../../core/cache/kv-book.ts';
 import { clear } from '../../../core/cache/kv-clear.ts';
 import { createHeldPages, type Held, type HeldPages, type KvBlock } from '../../../core/cache/kv-held.ts';
+import type { Packings } from '../../../core/cache/kv-packages.ts';
 import { createPins } from '../../../core/cache/kv-pins.ts';
-import { BLOCK_TOKENS, type Form } from '../../../core/codec/pages.ts';
+import { BLOCK_TOKENS, type Form, pageBytes } from '../../../core/codec/pages.ts';
 import type { KvCause } from '../../../core/contract/kv-calls.ts';
 import { Problem } from '../../../core/contract/problems.ts';
 import type { GpuLease } from '../../../core/gpu/gpu-lease.ts';
@@ -19,6 +20,10 @@ const CODED: Form = { k: 'tcq4', v: 'tcq4' };
 /** Of both arenas: 20 blocks of 512 KiB. */
 const SHARE = 0.04;
 const SEALS = { words: new Uint32Array(0), seenMs: new Float64Array(0) };
+const PACKING: Packings = { k: 'lossless', v: 'lossless' };
+/** Of the cold shelf: some packages of up to 300 KiB. */
+const COLD_BYTES_MAX = 1 << 20;
+const PACKAGE_BYTES_MAX = 300 << 10;
 
 export interface Word {
   readonly tenant: string;
@@ -43,6 +48,8 @@ interface Known {
   expiresAt: number;
   used: number;
   readers: number;
+  /** The adapter that it has pages on. */
+  adapter: string | undefined;
   readonly stakes: Set<string>;
   /** Of each tenant, how many. */
   readonly pins: Map<string, number>;
@@ -74,6 +81,9 @@ export interface KvBooks {
   /** Near another adapter's lease, others leaving; or wherever there is free room. */
   move(index: number, adapter: string | undefined): void;
   damage(index: number): void;
+  /** A package beside its pages; smaller or as large as was thought. */
+  pack(index: number, bytes: number, isExact: boolean): void;
+  cool(index: number): void;
   sweep(): void;
   dropLost(): void;
   check(): void;
@@ -82,21 +92,33 @@ export interface KvBooks {
 
 type MakeRoom = (lease: GpuLease, bytes: number) => boolean;
 
-export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBooks {
+export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
+  const { clock, pool } = ground;
   const now = () => clock.now;
   const budget = () => SHARE * pool.capacityBytes;
-  const bytesOf = ({ pages }: KvBlock) => pages.lease.bytes;
-  const book = createBook(now, ({ pages }) => ({ tier: 'hot', adapter: pages.lease.adapter }));
-  const held = createHeldPages({ pool, share: SHARE, makeRoom, now, left: leave, moved: book.moved });
+  const bytesOf = ({ kept: { hot, cold } }: KvBlock) => bytesAs((hot ?? cold)?.form ?? EXACT);
+  const book = createBook(now, ({ kept }) => ({ tier: 'hot', adapter: kept.hot?.lease.adapter ?? null }));
+  const held = createHeldPages({
+    ...{ pool, share: SHARE, makeRoom, coldBytesMax: COLD_BYTES_MAX, now, leased: () => {}, left: leave },
+    moved(block) {
+      const one = known.get(block);
+      assert.ok(one, 'a block moved that was not there');
+      if (!block.kept.hot) assertNext(one);
+      one.adapter = block.kept.hot?.lease.adapter;
+      book.moved(block);
+    },
+  });
   const { blocks } = held;
   const pins = createPins({ now, budget, bytesOf, hold: blocks.hold });
   const known = new Map<KvBlock, Known>();
   const roots = new Map<string, Root>();
   const intakes: Intake[] = [];
-  const reads: { known: Known[]; release: () => void }[] = [];
+  const reads: { release: () => void }[] = [];
   let pinned: Pinned[] = [];
   const left = new Map<KvCause, number>();
   let uses = 0;
+  /** Who leaves now does so by hand, or with his adapter. */
+  let isTold = false;
   let bytesBefore = 0;
 
   const scopeFor = ({ tenant, salted }: Word): string => scopeOf(tenant, salted ? 'salt' : undefined);
@@ -111,7 +133,8 @@ export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBook
   function leave(block: KvBlock, cause: KvCause): void {
     const one = known.get(block);
     assert.ok(one, 'a block left that was not there');
-    if (cause === 'evicted') assertNext(one);
+    // what follows a block goes with it
+    if (cause === 'evicted' && !block.parent?.removed) assertNext(one);
     if (cause === 'expired') assert.ok(one.expiresAt <= now(), `${one.name} expired too early`);
     known.delete(block);
     one.pins.clear();
@@ -120,12 +143,14 @@ export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBook
     left.set(cause, (left.get(cause) ?? 0) + 1);
   }
 
-  /** It was its turn, of those on its adapter. */
+  /** It was its turn, of those on its adapter; who is on the shelf only, leaves for others there. */
   function assertNext(one: Known): void {
-    const mayLeave = (each: Known) => holdersOf(each) === 0 && ![...known.keys()].some((b) => b.parent === each.block);
-    assert.ok(mayLeave(one), `${one.name} left, and is in use`);
+    if (isTold) return;
+    assert.equal(holdersOf(one), 0, `${one.name} left, and is in use`);
+    if (one.adapter === undefined) return;
+    const followed = new Set([...known.values()].map(({ adapter, block }) => adapter && block.parent));
     for (const other of known.values()) {
-      if (other.block.pages.lease.adapter !== one.block.pages.lease.adapter || !mayLeave(other)) continue;
+      if (other.adapter !== one.adapter || holdersOf(other) > 0 || followed.has(other.block)) continue;
       const isBefore = other.priority < one.priority || (other.priority === one.priority && other.used < one.used);
       assert.ok(!isBefore, `${one.name} left before ${other.name}`);
     }
@@ -159,11 +184,9 @@ export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBook
 
   function begin(stored: Stored): Intake | undefined {
     const before = matched(stored);
-    const holding = before.flatMap((block) => known.get(block) ?? []);
-    const letGo = blocks.hold(before);
-    for (const one of holding) one.readers++;
+    const letGo = using(before, blocks.hold(before));
     const made = new Map<number, Held>();
-    let near = before.at(-1)?.pages.lease;
+    let near = before.at(-1)?.kept.hot?.lease;
     for (let at = before.length; at < stored.word.length; at++) {
       const form = stored.coded ? CODED : EXACT;
       try {
@@ -173,13 +196,12 @@ export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBook
           throw error;
         break;
       }
-      made.set(at, { lease: near, form, wanted: form, means: undefined, seals: SEALS });
+      made.set(at, pagesIn(near, form));
     }
     return {
       stored,
       made,
       release() {
-        for (const one of holding) one.readers--;
         letGo();
         for (const { lease } of made.values()) held.release(lease);
       },
@@ -198,7 +220,8 @@ export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBook
       const parent = chain.at(-1);
       const there = blocks.find(root, parent, own);
       const pages = there ? undefined : made.get(at);
-      const block = there ?? (pages && blocks.insert(root, parent, own, pages, wish));
+      const kept = { hot: pages, cold: undefined, grades: { k: undefined, v: undefined } };
+      const block = there ?? (pages && blocks.insert(root, parent, own, kept, wish));
       if (!block) break;
       if (pages) made.delete(at);
       if (!there) known.set(block, { ...fresh(`${root.scope}/${word.slice(0, at + 1)}`, block), ...wish });
@@ -210,29 +233,45 @@ export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBook
     for (const block of chain) known.get(block)?.stakes.add(tenant);
   }
 
-  function hold(chain: readonly KvBlock[]) {
-    const { pages, release } = held.read(chain);
-    const holding = chain.flatMap((block) => known.get(block) ?? []);
-    for (const one of holding) one.readers++;
-    return {
-      pages,
-      known: holding,
-      release() {
-        for (const one of holding) one.readers--;
-        release();
-      },
+  /** They are in use, and counted so. */
+  function using(chain: readonly KvBlock[], release: () => void): () => void {
+    const some = chain.flatMap((block) => known.get(block) ?? []);
+    for (const one of some) one.readers++;
+    return () => {
+      for (const one of some) one.readers--;
+      release();
     };
+  }
+
+  function read(chain: readonly KvBlock[]) {
+    const { pages, release } = held.read(chain);
+    return { pages, release: using(chain, release) };
+  }
+
+  /** Out of its package, near those before it. */
+  function bringBack(block: KvBlock): void {
+    const { cold } = block.kept;
+    if (block.removed || block.kept.hot || !cold || !pool.ready) return;
+    try {
+      const lease = held.lease(SHAPE, cold.form, block.parent?.kept.hot?.lease);
+      held.returned(block, pagesIn(lease, cold.form));
+    } catch (error) {
+      if (!(error instanceof Problem) || error.code !== 'capacity_exhausted') throw error;
+    }
   }
 
   /** Other pages for a block, of the form and in the place that `find` gives. */
   function replace(index: number, find: (from: Held) => { lease: GpuLease | undefined; form: Form }): void {
     const block = [...blocks.all()][index];
-    if (!block) return;
-    const { pages, release } = hold([block]);
+    if (!block?.kept.hot) return;
+    const chain = chainTo(block);
+    const letGo = using(chain, blocks.hold(chain));
+    const { pages, release } = read([block]);
     const [from] = pages;
     const { lease, form } = from ? find(from) : { lease: undefined, form: EXACT };
     if (from && lease) assert.ok(held.replace(block, from, { ...from, lease, form, wanted: form }));
     release();
+    letGo();
   }
 
   function endPins(ended: (pin: Pinned) => boolean): void {
@@ -258,6 +297,7 @@ export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBook
       assert.equal(priority, one.priority, one.name);
       assert.equal(expiresAt, one.expiresAt, one.name);
       assert.equal(holders, holdersOf(one), one.name);
+      assert.equal(block.kept.hot?.lease.adapter, one.adapter, one.name);
       if (parent)
         assert.ok(known.has(parent) && parent.expiresAt >= expiresAt && parent.priority >= priority, one.name);
       const tenants = book.stakes.tenantsOf(block);
@@ -292,7 +332,12 @@ export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBook
       const chain = matched(word);
       blocks.touch(chain);
       touch(chain);
-      if (chain.length > 0 && reads.length < 4) reads.push(hold(chain));
+      if (chain.length === 0 || reads.length >= 4) return;
+      const letGo = using(chain, blocks.hold(chain));
+      for (const block of chain) bringBack(block);
+      const there = chain.findIndex(({ kept }) => !kept.hot);
+      reads.push(read(chain.slice(0, there < 0 ? chain.length : there)));
+      letGo();
     },
     endRead: (index) => take(reads, index)?.release(),
     pin(word, ttlMs) {
@@ -356,13 +401,34 @@ export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBook
       const block = [...blocks.all()][index];
       if (block) held.damaged(block);
     },
+    pack(index, bytes, isExact) {
+      const block = [...blocks.all()][index];
+      if (!block?.kept.hot || block.kept.cold) return;
+      const chain = chainTo(block);
+      const letGo = using(chain, blocks.hold(chain));
+      const { form, wanted } = block.kept.hot;
+      const room = held.shelf.reserve(PACKAGE_BYTES_MAX);
+      const seals = isExact ? SEALS.words : undefined;
+      room?.put(block, { form, wanted, packing: PACKING, means: undefined, layers: [], seals, bytes });
+      letGo();
+    },
+    cool(index) {
+      const block = [...blocks.all()][index];
+      isTold = true;
+      if (block?.holders === 0) held.cool(block);
+      isTold = false;
+    },
     sweep() {
       sweepPins();
       pins.sweep();
       for (const block of blocks.expired()) if (!block.removed) blocks.remove(block, 'expired');
       for (const one of known.values()) assert.ok(one.expiresAt > now() || holdersOf(one) > 0, `${one.name} stays`);
     },
-    dropLost: () => void held.dropLost(),
+    dropLost() {
+      isTold = true;
+      held.dropLost();
+      isTold = false;
+    },
     check,
     end() {
       for (const intake of intakes.splice(0)) intake.release();
@@ -371,13 +437,33 @@ export function openKvBooks({ clock, pool }: Ground, makeRoom: MakeRoom): KvBook
       this.sweep();
       for (const tenant of ['t', 'u']) this.clear({ tenant, salted: false, word: '' }, true);
       check();
-      assert.deepEqual([blocks.size, held.bytes, pins.stats().pins], [0, 0, 0]);
+      assert.deepEqual([blocks.size, held.bytes, held.shelf.bytes, pins.stats().pins], [0, 0, 0, 0]);
+      left.set('cooled' as KvCause, held.demotions);
     },
   };
 }
 
+function chainTo(block: KvBlock): KvBlock[] {
+  const chain: KvBlock[] = [];
+  for (let at: KvBlock | undefined = block; at; at = at.parent) chain.unshift(at);
+  return chain;
+}
+
+const bytesAs = (form: Form): number => pageBytes(SHAPE, form) * SHAPE.layers;
+const pagesIn = (lease: GpuLease, form: Form): Held => ({
+  ...{ lease, form, wanted: form, means: undefined, seals: SEALS, packing: PACKING },
+});
+
 const fresh = (name: string, block: KvBlock) => ({
-  ...{ name, block, used: 0, readers: 0, stakes: new Set<string>(), pins: new Map<string, number>() },
+  ...{
+    name,
+    block,
+    adapter: block.kept.hot?.lease.adapter,
+    used: 0,
+    readers: 0,
+    stakes: new Set<string>(),
+    pins: new Map<string, number>(),
+  },
 });
 
 /** Of a letter, or of each of a word's. */
