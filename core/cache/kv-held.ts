@@ -36,7 +36,7 @@ export type KvBlocks = Blocks<Kept>;
 export type KvBlock = Block<Kept>;
 
 export interface HeldOptions {
-  readonly pool: Pool;
+  readonly pool: Pick<Pool, 'ready' | 'capacityBytes' | 'places' | 'lease' | 'reportOf'>;
   /** Of the adapters' memory. */
   readonly share: number;
   /** Tensors leave the lease's adapter for it; false if that is not enough. */

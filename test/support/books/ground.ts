@@ -12,7 +12,10 @@ export type AdapterName = (typeof ADAPTERS)[number];
 const SLABS_LEFT = 5;
 
 /** What the books ask of a pool. */
-export type GroundPool = Pick<Pool, 'ready' | 'capacityBytes' | 'places' | 'lease' | 'isDraining' | 'report'>;
+export type GroundPool = Pick<
+  Pool,
+  'ready' | 'capacityBytes' | 'places' | 'lease' | 'isDraining' | 'report' | 'reportOf'
+>;
 
 export interface Ground {
   readonly clock: { now: number };
@@ -77,6 +80,7 @@ export function openGround(): Ground {
     lease,
     isDraining: () => false,
     report: () => [],
+    reportOf: (adapter) => assert.fail(`nobody looks at ${adapter} here`),
   };
 
   return {

@@ -399,7 +399,9 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
     },
     damage(index) {
       const block = [...blocks.all()][index];
+      isTold = true;
       if (block) held.damaged(block);
+      isTold = false;
     },
     pack(index, bytes, isExact) {
       const block = [...blocks.all()][index];
