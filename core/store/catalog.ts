@@ -51,7 +51,9 @@ export type Row =
   | readonly ['put moved', ...At, tenant: string, key: string]
   | readonly ['payload moved', ...At, tenant: string, digest: string, inline: 0 | 1]
   | readonly ['pack', number: number, end: number, deletions: number, firstSeq: number, lastSeq: number]
-  | readonly ['pack gone', number: number];
+  | readonly ['pack gone', number: number]
+  /** Of a checkpoint: all packs up to now have numbers up to this. */
+  | readonly ['end', highestPack: number];
 
 export interface Catalog {
   readonly size: number;
@@ -237,8 +239,9 @@ export function createCatalog(unneeded: (payload: Payload) => void): Catalog {
           return;
         }
         case 'pack gone':
-          highestPack = Math.max(highestPack, row[1]);
           return void packs.delete(row[1]);
+        case 'end':
+          highestPack = Math.max(highestPack, row[1]);
       }
     },
     retain(payload) {

@@ -122,7 +122,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
   }
 
   const pause = async () => {
-    if (!isClosing && o.pauseMs > 0) await sleep(o.pauseMs, undefined, { ref: false });
+    if (!isClosing && o.pauseMs > 0) await sleep(o.pauseMs);
   };
 
   /** As it was when it was found to live: a disk may give other bytes the second time. */

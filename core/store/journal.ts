@@ -127,7 +127,7 @@ export function createJournal({ disk, folder, log, ...start }: JournalOptions): 
       }),
     async checkpoint(catalog, seq) {
       const packs: Row[] = [];
-      const endRow: Row = [END, catalog.highestPack + 1];
+      const end: Row = ['end', catalog.highestPack];
       for (const { number, end, deletions, firstSeq, lastSeq } of catalog.packs.values())
         packs.push(['pack', number, end, deletions, firstSeq, lastSeq]);
       const name = { seq, ...(await turnOver()) };
@@ -136,7 +136,7 @@ export function createJournal({ disk, folder, log, ...start }: JournalOptions): 
         await disk.remove(path);
         const to = await disk.open(path, 'new');
         try {
-          await writeRows(to, rowsOf(catalog, packs, endRow));
+          await writeRows(to, rowsOf(catalog, packs, end));
           disk.reached('checkpoint written');
           await to.sync();
         } finally {
@@ -164,8 +164,6 @@ function* rowsOf(catalog: Catalog, packs: readonly Row[], end: Row): Generator<R
   yield* packs;
   yield end;
 }
-/** A checkpoint that does not end with it is not whole. It names a pack that never was, behind all others. */
-const END = 'pack gone';
 
 export interface Replayed {
   /** All rows with a sequence up to this are known. */
@@ -203,7 +201,7 @@ export async function replay(
       }
       return true;
     });
-    if (!isWhole || last?.[0] !== END) return undefined;
+    if (!isWhole || last?.[0] !== 'end') return undefined;
   }
   const numbers = (await disk.list(folder)).filter((name) => name.endsWith('.journal')).map(numberOf);
   const wanted = numbers.filter((number) => number >= (from?.number ?? 0)).sort((a, b) => a - b);
@@ -213,7 +211,7 @@ export async function replay(
       if (chunk.serial !== serial) return false;
       serial += chunk.rows.length;
       for (const row of chunk.rows) {
-        if (row[0] !== 'pack' && row[0] !== 'pack gone') seq = Math.max(seq, row[1]);
+        if (row[0] !== 'pack' && row[0] !== 'pack gone' && row[0] !== 'end') seq = Math.max(seq, row[1]);
         apply(row);
       }
       return true;

@@ -1,7 +1,7 @@
 // Opens the parts of a store in their order: the format, what is there, and what writes and tidies from then on.
 import { randomBytes } from 'node:crypto';
 import { dirname, join } from 'node:path';
-import { atOf, type Catalog, createCatalog, type Payload } from './catalog.ts';
+import { atOf, type Catalog, createCatalog, type Held, type Payload } from './catalog.ts';
 import { type Checkpoints, createCheckpoints } from './checkpoints.ts';
 import { type Compaction, createCompaction } from './compaction.ts';
 import { type Disk, readAll } from './disk.ts';
@@ -13,14 +13,18 @@ import { type Metadata, readMetadata, writeMetadata } from './metadata.ts';
 import { hasFormat1, migrate, removeOldIndex } from './migration.ts';
 import { createPacks, type Packs } from './packs.ts';
 import { openPayloadFiles, type PayloadFiles } from './payload-files.ts';
+import { createQuarantine, type Quarantine } from './quarantine.ts';
 import { payloadName, type StoredRecord } from './records.ts';
-import { type LostRecord, type Recovered, recover, removeUnneeded } from './start.ts';
+import { createScrub, isWholePayload, type Scrub } from './scrub.ts';
+import { type LostRecord, recover, removeUnneeded } from './start.ts';
 
 export interface PartsOptions {
   readonly disk: Disk;
   readonly packBytesMax: number;
   readonly journalBytesMin: number;
   readonly compactionPauseMs: number;
+  readonly scrubBytesPerSecond: number;
+  readonly damaged: (record: StoredRecord) => void;
 }
 
 export interface Parts {
@@ -30,6 +34,8 @@ export interface Parts {
   readonly packs: Packs;
   readonly checkpoints: Checkpoints;
   readonly compaction: Compaction;
+  readonly quarantine: Quarantine;
+  readonly scrub: Scrub;
   /** By payload: what is done with its file happens in order. */
   readonly locks: KeyedLock;
   readonly found: readonly StoredRecord[];
@@ -92,22 +98,33 @@ export async function openParts(folder: string, log: (line: string) => void, opt
     ...{ disk, folder: packsFolder, mark, packBytesMax, catalog, packs, journal, checkpoints, log },
     pauseMs: options.compactionPauseMs,
   });
+  const isWhole = (payload: Payload) => isWholePayload({ disk, mark, packs, files }, payload);
+  const quarantine = createQuarantine({ catalog, files, packs, locks, isWhole, damaged: options.damaged, log });
+  const scrub = createScrub({
+    ...{ disk, mark, catalog, packs, files, log, suspect: quarantine.suspect },
+    bytesPerSecond: options.scrubBytesPerSecond,
+    rewrite: (held) => writeAgain(held, packs, catalog),
+  });
   isServing = true;
-  await writeAgain(recovered, packs, log);
+  await Promise.all(recovered.unwritten.map((held) => writeAgain(held, packs, catalog))).catch((error: unknown) =>
+    log(`${recovered.unwritten.length} records are served, and could not be written again: ${String(error)}`),
+  );
   checkpoints.look();
   compaction.look();
 
   const settle = async () => {
     await packs.idle();
+    await quarantine.settle();
     await Promise.all(dropping);
     await compaction.settle();
     await checkpoints.settle();
   };
   return {
-    ...{ mark, catalog, files, packs, checkpoints, compaction, locks, lost },
+    ...{ mark, catalog, files, packs, checkpoints, compaction, quarantine, scrub, locks, lost },
     found: Array.from(catalog.held(), ({ record }) => record),
     settle,
     async close() {
+      await scrub.close();
       await compaction.close();
       await settle();
       await packs.close();
@@ -153,26 +170,17 @@ async function markInPacks(disk: Disk, folder: string): Promise<string | undefin
   return undefined;
 }
 
-/** Records that are whole but for their frames: the next start must find them too. */
-async function writeAgain(
-  { unwritten, catalog }: Recovered & { catalog: Catalog },
-  packs: Packs,
-  log: (line: string) => void,
-) {
-  const written = unwritten.map(({ record, payload }) => {
-    const { tenant, digest, bytes } = payload;
-    const put: FrameToWrite = { kind: 'put', meta: record };
-    const named: FrameToWrite = { kind: 'payload', meta: { tenant, digest, bytes, file: true } };
-    return packs.append(payload.inline ? [put] : [named, put], (places) => {
-      const mine = places.at(-1);
-      if (!mine) return [];
-      const at = atOf(payload.inline ? payload.place : (places[0] ?? mine));
-      const row = ['put', ...atOf(mine), record, ...at, payload.inline ? 1 : 0] as const;
-      catalog.apply(row);
-      return [row];
-    });
+/** A record that is whole but for its frame: the next start must find it too. */
+async function writeAgain({ record, payload }: Held, packs: Packs, catalog: Catalog): Promise<void> {
+  const { tenant, digest, bytes } = payload;
+  const put: FrameToWrite = { kind: 'put', meta: record };
+  const named: FrameToWrite = { kind: 'payload', meta: { tenant, digest, bytes, file: true } };
+  await packs.append(payload.inline ? [put] : [named, put], (places) => {
+    const mine = places.at(-1);
+    if (!mine || catalog.find(record.tenant, record.key)?.record !== record) return [];
+    const at = atOf(payload.inline ? payload.place : (places[0] ?? mine));
+    const row = ['put', ...atOf(mine), record, ...at, payload.inline ? 1 : 0] as const;
+    catalog.apply(row);
+    return [row];
   });
-  await Promise.all(written).catch((error: unknown) =>
-    log(`${unwritten.length} records are served, and could not be written again: ${String(error)}`),
-  );
 }

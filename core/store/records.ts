@@ -20,6 +20,21 @@ export const recordSchema = z.strictObject({
 
 export type StoredRecord = z.infer<typeof recordSchema>;
 
+type R = StoredRecord;
+/** A record without the names of its fields. */
+export type RecordFields = readonly [
+  ...[tenant: string, key: string, digest: string, bytes: number, codec: string, dtype: R['dtype'], shape: R['shape']],
+  ...[tensors: number, priority: number, createdAt: number, expiresAt: R['expiresAt']],
+];
+export const fieldsOf = (r: StoredRecord): RecordFields => [
+  ...([r.tenant, r.key, r.digest, r.bytes, r.codec, r.dtype, r.shape] as const),
+  ...([r.tensors, r.priority, r.createdAt, r.expiresAt] as const),
+];
+export function recordOf(fields: RecordFields): StoredRecord {
+  const [tenant, key, digest, bytes, codec, dtype, shape, tensors, priority, createdAt, expiresAt] = fields;
+  return { tenant, key, digest, bytes, codec, dtype, shape, tensors, priority, createdAt, expiresAt };
+}
+
 /** A payload's name: tenants do not share payloads, or one could tell what another holds. */
 export const payloadName = (tenant: string, digest: string): string => `${digest}.${tenantHash(tenant)}`;
 

@@ -167,7 +167,7 @@ async function readPack(o: RecoverOptions, pack: PackToRead): Promise<Scanned & 
     } else if (header.kind === 'delete') findings.changes.push({ place, deleted: deleteSchema.parse(meta) });
     else if (header.kind === 'payload') {
       const { tenant, digest, file } = payloadSchema.parse(meta);
-      const name = payloadName(tenant, digest);
+      const name = `${tenant}\0${digest}`;
       if (isKnown) findMoved(o.catalog.payload(tenant, digest), place, o);
       else if ((findings.payloads.get(name)?.place.seq ?? 0) <= place.seq)
         findings.payloads.set(name, { place, inline: !file });
@@ -206,7 +206,7 @@ async function applyFindings(
   const wanted = new Set<string>();
   for (const { put } of changes) {
     if (!put) continue;
-    const name = payloadName(put.tenant, put.digest);
+    const name = `${put.tenant}\0${put.digest}`;
     if (payloads.has(name)) continue;
     // As it is before anything is applied: a deletion may leave it to nobody for a moment.
     const known = catalog.payload(put.tenant, put.digest);
@@ -218,7 +218,7 @@ async function applyFindings(
     const at = atOf(place);
     if (deleted) catalog.apply(['delete', ...at, deleted.tenant, deleted.key]);
     if (!put) continue;
-    const found = payloads.get(payloadName(put.tenant, put.digest));
+    const found = payloads.get(`${put.tenant}\0${put.digest}`);
     // Without its frame a payload may still be there as a file: that is looked at next.
     const where = found?.place ?? { ...place, seq: 0, length: 0 };
     catalog.apply(['put', ...at, put, ...atOf(where), found?.inline ? 1 : 0]);
@@ -237,7 +237,7 @@ async function findPayloads(
     const take = ({ header, meta, at }: Seen): void => {
       if (header.kind !== 'payload') return;
       const { tenant, digest, file } = payloadSchema.parse(meta);
-      const name = payloadName(tenant, digest);
+      const name = `${tenant}\0${digest}`;
       if (!wanted.has(name) || (payloads.get(name)?.place.seq ?? -1) > header.seq) return;
       payloads.set(name, { place: { seq: header.seq, pack: number, at, length: header.length }, inline: !file });
     };

@@ -8,7 +8,7 @@ import { type Disk, isFull, realDisk } from './disk.ts';
 import type { FrameToWrite } from './frames.ts';
 import { type Incoming, openIncoming } from './incoming.ts';
 import { readInline } from './inline.ts';
-import { openParts } from './opening.ts';
+import { openParts, type Parts } from './opening.ts';
 import { payloadName, type StoredRecord } from './records.ts';
 import type { LostRecord } from './start.ts';
 
@@ -23,14 +23,34 @@ export interface Store {
   /** `aligned`: pieces lie and are written at multiples of 4096, and may be zeroed behind their length (PayloadFile). */
   begin(aligned: boolean): Promise<StoreWriter>;
   open(record: StoredRecord): Promise<StoreReader>;
-  /** Its payload is not what it should be: whoever stores the same bytes again replaces it. */
+  /**
+   * Its payload is not what it should be: whoever stores the same bytes again replaces it. It is read once more, and set
+   * aside if it is wrong then too.
+   */
   distrust(record: StoredRecord): void;
   /** Gone for every later start when it resolves. */
   remove(record: StoredRecord): Promise<void>;
   /** Resolves once payloads that nobody needs are removed, and what goes on in the background is done. */
   settle(): Promise<void>;
+  /** Reads all that is held once, to find damage. */
+  scrub(): Promise<void>;
+  report(): StoreReport;
   close(): Promise<void>;
 }
+
+/** What there is, and what has happened since the start. */
+export interface StoreReport {
+  readonly packs: number;
+  /** Of packs: frames that count, and all of them. */
+  readonly packBytes: { readonly live: number; readonly all: number };
+  readonly syncs: number;
+  readonly frames: number;
+  readonly compacted: { readonly packs: number; readonly bytes: number };
+  readonly scrubbed: { readonly rounds: number; readonly bytes: number };
+  /** What went wrong, by what it was. */
+  readonly faults: Readonly<Record<FaultName, number>>;
+}
+export type FaultName = 'disk_full' | 'disk_failed' | 'failed_sync' | 'damaged' | 'lost' | 'unread';
 
 export interface StoreWriter {
   write(piece: Uint8Array, length: number, position: number): Promise<void>;
@@ -53,9 +73,20 @@ export interface StoreOptions {
   readonly journalBytesMin?: number;
   /** How long compaction leaves the disk to others, between two megabytes. */
   readonly compactionPauseMs?: number;
+  /** How fast what is held is read again to find damage; 0: not at all. */
+  readonly scrubBytesPerSecond?: number;
+  /** Its payload is set aside: who has the bytes may store them again. */
+  readonly damaged?: (record: StoredRecord) => void;
 }
 
-const DEFAULTS = { disk: realDisk, packBytesMax: 64 << 20, journalBytesMin: 8 << 20, compactionPauseMs: 20 };
+const DEFAULTS = {
+  disk: realDisk,
+  packBytesMax: 64 << 20,
+  journalBytesMin: 8 << 20,
+  compactionPauseMs: 20,
+  scrubBytesPerSecond: 0,
+  damaged: () => {},
+};
 
 export async function openStore(
   folder: string,
@@ -66,6 +97,19 @@ export async function openStore(
   const { disk } = settings;
   const parts = await openParts(folder, log, settings);
   const { catalog, files, packs, checkpoints, compaction, found, lost, locks } = parts;
+  const refusals = { disk_full: 0, disk_failed: 0 };
+
+  async function onDisk<T>(what: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (cause) {
+      if (cause instanceof Problem) throw cause;
+      const code = isFull(cause) ? 'disk_full' : 'disk_failed';
+      refusals[code]++;
+      const said = (cause as NodeJS.ErrnoException).code ?? 'unknown reason';
+      throw problem(code, `The disk could not ${what} (${said}).`, {}, { cause });
+    }
+  }
 
   /** The payload that is there already, if it is whole as far as can be seen. */
   function usable({ tenant, digest, bytes }: StoredRecord): Payload | undefined {
@@ -160,7 +204,7 @@ export async function openStore(
     },
     distrust({ tenant, digest }) {
       const payload = catalog.payload(tenant, digest);
-      if (payload) payload.damaged = true;
+      if (payload) parts.quarantine.suspect(payload);
     },
     remove: ({ tenant, key }) =>
       onDisk('remove a record', async () => {
@@ -169,6 +213,8 @@ export async function openStore(
         await append([frame], ([place]) => place && ['delete', ...atOf(place), tenant, key]);
       }),
     settle: parts.settle,
+    scrub: () => parts.scrub.round(),
+    report: () => reportOf(parts, refusals),
     close: parts.close,
   };
 }
@@ -192,13 +238,30 @@ async function openFile(disk: Disk, path: string, digest: string): Promise<Store
   };
 }
 
-async function onDisk<T>(what: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (cause) {
-    if (cause instanceof Problem) throw cause;
-    const code = (cause as NodeJS.ErrnoException).code ?? '';
-    const detail = `The disk could not ${what} (${code || 'unknown reason'}).`;
-    throw problem(isFull(cause) ? 'disk_full' : 'disk_failed', detail, {}, { cause });
-  }
+function reportOf({ catalog, packs, compaction, quarantine, scrub, lost }: Parts, refusals: Refusals): StoreReport {
+  const all = [...catalog.packs.values()];
+  const { groups, frames, failedSyncs } = packs.counts;
+  return {
+    packs: all.length,
+    packBytes: {
+      live: all.reduce((sum, { live }) => sum + live, 0),
+      all: all.reduce((sum, { end }) => sum + end, 0),
+    },
+    syncs: groups,
+    frames,
+    compacted: { packs: compaction.counts.packs, bytes: compaction.counts.bytes },
+    scrubbed: { rounds: scrub.counts.rounds, bytes: scrub.counts.bytes },
+    faults: {
+      ...refusals,
+      failed_sync: failedSyncs,
+      damaged: quarantine.counts.setAside,
+      lost: lost.length,
+      unread: scrub.counts.failed,
+    },
+  };
+}
+
+interface Refusals {
+  readonly disk_full: number;
+  readonly disk_failed: number;
 }
