@@ -133,6 +133,11 @@ export const coreSettings = {
     '2000',
     'what callers are thought to compute: KV that comes back from memory slower than this, does not',
   ),
+  SCRUB_MIB_PER_SECOND: setting(
+    integer(0, 1 << 20),
+    '4',
+    'how fast what is on disk is read again and again to find damage (0: not at all)',
+  ),
   TENANT_DISK_MIB: setting(
     optional(integer(1, 1 << 30)),
     '',

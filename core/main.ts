@@ -102,7 +102,7 @@ async function startCore(config: CoreConfig) {
       log,
       onLost: () => forgetLost(),
     }),
-    openStore(join(dataDir, 'cache'), log),
+    openStore(join(dataDir, 'cache'), log, { scrubBytesPerSecond: config.SCRUB_MIB_PER_SECOND * 2 ** 20 }),
   ] as const;
   const [database, pool, store] = await Promise.all([
     remember('database', opening[0]),
@@ -177,7 +177,7 @@ async function startCore(config: CoreConfig) {
     adapters: () => ({ ok: pool.ready, detail: pool.summary }),
   });
   const metrics = createMetrics();
-  metrics.watch({ cache, claims, kv, pool, pieces });
+  metrics.watch({ cache, claims, kv, pool, pieces, store });
   const server = createServer({
     cache,
     claims,

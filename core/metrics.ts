@@ -6,6 +6,7 @@ import type { Claims } from './cache/claims.ts';
 import type { Kv } from './cache/kv.ts';
 import type { Pieces } from './gpu/pieces.ts';
 import type { AdapterReport, Pool } from './gpu/pool.ts';
+import type { Store } from './store/store.ts';
 
 const SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const METHODS = new Set(['GET', 'HEAD', 'PUT', 'POST', 'DELETE']);
@@ -18,7 +19,14 @@ export interface CoreMetrics {
   /** Starts the clock of a request; call the result with its route and status. */
   begin(method: string): (route: string, status: number) => void;
   /** From now on, these rooms are read at every scrape. */
-  watch(rooms: { cache: Cache; claims: Claims; kv: Kv; pool: Pool; pieces: Pieces }): void;
+  watch(rooms: {
+    cache: Cache;
+    claims: Claims;
+    kv: Kv;
+    pool: Pool;
+    pieces: Pieces;
+    store: Pick<Store, 'report'>;
+  }): void;
   text(): Promise<string>;
 }
 
@@ -67,7 +75,7 @@ export function createMetrics(): CoreMetrics {
       const end = requests.startTimer({ method: METHODS.has(method) ? method : 'other' });
       return (route, status) => end({ route, status });
     },
-    watch({ cache, claims, kv, pool, pieces }) {
+    watch({ cache, claims, kv, pool, pieces, store }) {
       gauge('blatam_cache_entries', 'Entries held.', undefined, () => [['', cache.stats().entries]]);
       gauge('blatam_cache_bytes', 'Bytes held, by where they lie.', 'tier', () => {
         const { hot, disk } = cache.stats().bytes;
@@ -106,6 +114,21 @@ export function createMetrics(): CoreMetrics {
       gauge('blatam_prefetch_ratio', 'Of what was brought ahead and of reads from disk, what was right.', 'of', () => {
         const { precision, recall } = cache.stats().prefetch;
         return Object.entries({ precision, recall });
+      });
+      gauge('blatam_store_pack_bytes', 'Bytes of packs: what counts, and all.', 'which', () => {
+        return Object.entries(store.report().packBytes);
+      });
+      counter(
+        'blatam_store_work_total',
+        'Syncs, frames they made last, packs compacted, rounds of the scrub.',
+        'what',
+        () => {
+          const { syncs, frames, compacted, scrubbed } = store.report();
+          return Object.entries({ syncs, frames, compacted: compacted.packs, scrubs: scrubbed.rounds });
+        },
+      );
+      counter('blatam_store_faults_total', 'What went wrong with the disk, by what it was.', 'fault', () => {
+        return Object.entries(store.report().faults);
       });
       gauge('blatam_claims', 'Keys that somebody computes.', undefined, () => [['', claims.open]]);
       gauge('blatam_claims_waiting', 'Calls that wait for those keys.', undefined, () => [['', claims.waiting]]);
