@@ -37,6 +37,8 @@ const OPTIONS = {
   all: { type: 'boolean' },
   after: { type: 'string' },
   out: { type: 'string' },
+  strategy: { type: 'string' },
+  objective: { type: 'string' },
   force: { type: 'boolean' },
   json: { type: 'boolean' },
   url: { type: 'string' },

@@ -55,7 +55,10 @@ export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam 
       --all              all of it
   blatam kv events       what happens to it, a line each, until you interrupt it
       --after N          from the event after N on; 0: from the first that is kept
-  blatam stats           hits, misses and sizes
+  blatam stats           hits, misses and sizes; cache stats is the same
+  blatam cache policy    by which policy tensors leave adapters, and what it has found out
+      --strategy S       from now on: lru, lfu or adaptive
+      --objective O      what adaptive makes the most of: hits, bytes or cost
   blatam adapters        the adapters and their memory
 
   --url URL              of the server; or BLATAM_URL (http://127.0.0.1:8000)
@@ -80,7 +83,7 @@ export function size(bytes: number): string {
 
 export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
-const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 
 /** On one line, as a terminal may see it. */
 export const plain = (text: string): string => text.replace(/\p{Cc}+/gu, ' ').trim();

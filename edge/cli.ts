@@ -9,6 +9,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { keySchema, putQuerySchema } from '../core/contract/messages.ts';
+import { cachePolicy } from './cli-cache.ts';
 import { type Call, type Command, EXIT, type Io, json, type Options, parse, progress, usage } from './cli-call.ts';
 import {
   assertFree,
@@ -32,6 +33,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   rm: { words: ['KEY'], wordsMin: 1, options: [], run: rm },
   stats: { words: [], wordsMin: 0, options: [], run: stats },
   adapters: { words: [], wordsMin: 0, options: [], run: adapters },
+  'cache stats': { words: [], wordsMin: 0, options: [], run: stats },
+  'cache policy': { words: [], wordsMin: 0, options: ['strategy', 'objective'], run: cachePolicy },
   'kv store': {
     ...{ words: ['FILE'], wordsMin: 1, run: kvStore },
     options: [

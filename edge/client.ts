@@ -101,6 +101,7 @@ const adapterSchema = z.looseObject({
 });
 const adaptersSchema = z.looseObject({ adapters: z.array(adapterSchema) });
 
+export type { PolicyAnswer } from '../core/contract/policy.ts';
 export type { Stats } from './client-cache.ts';
 export type Adapter = z.infer<typeof adapterSchema>;
 

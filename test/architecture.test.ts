@@ -49,6 +49,7 @@ const MADE_FOR: Readonly<Record<string, string>> = {
   'edge/cli.ts': 'node',
   'edge/cli-call.ts': 'node',
   'edge/cli-files.ts': 'node',
+  'edge/cli-cache.ts': 'node',
   'edge/cli-kv.ts': 'node',
   'edge/cli-kv-calls.ts': 'node',
   'edge/bun.ts': 'bun',

@@ -305,6 +305,25 @@ describe('ls, rm, stats, adapters', () => {
     assertFails(await run('rm', 'x'), 4, /rm x: there is no tensor x/);
   });
 
+  test('cache policy says what is found out, and changes it', async () => {
+    assert.equal(
+      (await run('cache', 'policy')).out,
+      [
+        'strategy   adaptive',
+        'objective  hits',
+        'pattern    random',
+        'in charge  arc, after 1 change',
+        'experts    s3fifo 25.0 %, arc -',
+        'adapter-0  priority 34-66: 2 payloads, 3.0 KiB, by arc',
+        '',
+      ].join('\n'),
+    );
+    const changed = JSON.parse((await run('cache', 'policy', '--strategy', 'lru', '--json')).out);
+    assert.deepEqual([changed.strategy, changed.objective], ['lru', 'hits']);
+    assertFails(await run('cache', 'policy', '--strategy', 'fifo'), 2, /--strategy: /);
+    assert.equal((await run('cache', 'stats')).out, (await run('stats')).out);
+  });
+
   test('stats and adapters are columns, or JSON', async () => {
     assert.equal(
       (await run('stats')).out,
@@ -473,7 +492,7 @@ describe('used wrongly', () => {
   const cases: [string[], RegExp][] = [
     [
       [],
-      /^blatam: Name a command: put, get, ls, rm, stats, adapters, kv store, kv load, kv lookup, kv pin, kv unpin, kv clear, kv events\. See npx blatam --help\.$/m,
+      /^blatam: Name a command: put, get, ls, rm, stats, adapters, cache stats, cache policy, kv store, kv load, kv lookup, kv pin, kv unpin, kv clear, kv events\. See npx blatam --help\.$/m,
     ],
     [['copy'], /There is no command copy/],
     [['toString'], /There is no command toString/],

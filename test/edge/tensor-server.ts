@@ -45,6 +45,24 @@ export const STATS = {
   bytes: { hot: 3_145_728, disk: 1536 },
   kv: { blocks: 1, bytes: 2048, evictions: 8, lost: 9, tokens: { asked: 300, matched: 256 } },
 };
+export const POLICY = {
+  strategy: 'adaptive',
+  objective: 'hits',
+  adjustEvery: null,
+  tensors: {
+    ...{ pattern: 'random', inCharge: 'arc', changes: 1 },
+    experts: [
+      { name: 's3fifo', hitRatio: 0.25 },
+      { name: 'arc', hitRatio: null },
+    ],
+    parts: [
+      {
+        ...{ adapter: 'adapter-0', priority: '34-66', payloads: 2, bytes: 3072 },
+        ...{ pattern: 'random', inCharge: 'arc', experts: [], changes: 1 },
+      },
+    ],
+  },
+};
 export const ADAPTERS = [
   {
     id: 'adapter-0',
@@ -135,6 +153,8 @@ export async function openTensorServer(): Promise<TensorServer> {
     if (key !== undefined && method === 'PUT') put(key, searchParams, body, answer);
     else if (key !== undefined) existing(method, key, headers, answer);
     else if (pathname === '/v1/cache/stats') sendJson(answer, 200, STATS);
+    else if (pathname === '/v1/cache/policy')
+      sendJson(answer, 200, { ...POLICY, ...(method === 'PUT' ? JSON.parse(body.toString()) : {}) });
     else if (pathname === '/v1/adapters') sendJson(answer, 200, { adapters: ADAPTERS });
     else if (pathname === '/v1/tensors') list(searchParams, answer);
     else throw problem('route_unknown', 'There is no such route.');
