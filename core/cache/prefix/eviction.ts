@@ -26,6 +26,8 @@ export interface EvictionOptions {
   readonly bytesOf: (slot: number) => number;
   /** Of a block, where the tree keeps none. */
   readonly blockTokens?: number;
+  /** Whether the block in a slot may leave; a leaf that nobody holds, if it is not given. */
+  readonly mayLeave?: (slot: number) => boolean;
   readonly portfolio?: Partial<PortfolioOptions>;
 }
 
@@ -41,27 +43,38 @@ export interface EvictionReport {
 
 export interface Eviction {
   readonly strategy: string;
+  /** The expert by whose ranks they leave now. */
+  readonly inCharge: string;
   /** Of what it keeps beside the index: shadows and what is remembered of those that left. */
   readonly bytesBeside: number;
   /** Of what it keeps for each block that is held. */
   readonly bytes: number;
+  /** A part of the tree that blocks leave by themselves, and its number; the whole tree is 0. Nobody is in it yet. */
+  addTier(mayLeave: (slot: number) => boolean): number;
   /** Throws where there is none of this name. */
   setStrategy(name: string): void;
   /** A block was added to the tree. */
   came(slot: number): void;
   /** Before it is taken out of the tree; evicted ones are remembered. */
   leaves(slot: number, isEvicted: boolean): void;
-  /** Nobody holds it any more, or none follows it any more. */
+  /** It may leave a tier again: nobody holds it any more, or none follows it any more, or it has come there. */
   freed(slot: number): void;
   /** A chain from its first block on, all in the tree; so many of them were before it was asked for. */
   asked(slots: Int32Array, length: number, held: number): void;
   /** How much it is wanted, from 0 to 127: whoever is wanted less leaves before it, whatever their ranks. */
   prefer(slot: number, priority: number): void;
-  /** Who leaves next; NONE if nobody may. */
-  victim(): number;
-  /** One after the other; whoever asks takes one out of the tree before asking for the next, or spares it. */
-  leaving(): Generator<number, void, void>;
+  /** Who leaves a tier next; NONE if nobody may. */
+  victim(tier?: number): number;
+  /** One after the other; whoever asks takes one away before asking for the next, or spares it. */
+  leaving(tier?: number): Generator<number, void, void>;
   report(): EvictionReport;
+}
+
+interface Tier {
+  readonly mayLeave: (slot: number) => boolean;
+  readonly places: Places;
+  /** By priority; those that nobody has are not made. */
+  readonly lines: (Leaves | undefined)[];
 }
 
 /** Of those that left, by 40 bytes each. */
@@ -82,9 +95,8 @@ export function createEviction(options: EvictionOptions): Eviction {
   /** In blocks asked for. */
   let clock = 0;
   let names = new Uint32Array(64);
-  const places: Places = { of: new Int32Array(64) };
-  /** By priority; those that nobody has are not made. */
-  const lines: (Leaves | undefined)[] = [];
+  const tiers: Tier[] = [];
+  addTier(options.mayLeave ?? tree.isFree.bind(tree));
   const rank = (slot: number) => {
     const uses = records.get(slot, USES);
     const tokensBefore = tree.depth(slot) * blockTokens;
@@ -98,39 +110,53 @@ export function createEviction(options: EvictionOptions): Eviction {
       tokensBefore,
     );
   };
-  const isFree = (slot: number) => tree.isFree(slot);
 
-  function lineOf(slot: number): Leaves {
+  function addTier(mayLeave: (slot: number) => boolean): number {
+    return tiers.push({ mayLeave, places: { of: new Int32Array(64) }, lines: [] }) - 1;
+  }
+
+  function lineOf({ places, lines, mayLeave }: Tier, slot: number): Leaves {
     const priority = tree.priority(slot);
-    const line = lines[priority] ?? new Leaves({ places, rank, isFree });
+    const line = lines[priority] ?? new Leaves({ places, rank, isFree: mayLeave });
     lines[priority] = line;
     return line;
   }
 
   function rankAnew(): void {
-    for (const line of lines) line?.rankAnew();
+    for (const { lines } of tiers) for (const line of lines) line?.rankAnew();
   }
 
   function freed(slot: number): void {
-    if (tree.isFree(slot)) lineOf(slot).add(slot);
+    for (const tier of tiers) if (tier.mayLeave(slot)) lineOf(tier, slot).add(slot);
   }
 
+  function takeOut(slot: number): void {
+    for (const tier of tiers) lineOf(tier, slot).remove(slot);
+  }
+
+  const tierOf = (number: number): Tier => {
+    const tier = tiers[number];
+    if (!tier) throw new Error(`there is no tier ${number}`);
+    return tier;
+  };
+
   /** Those that come to be free when one leaves have their turn too; those that stay are in again at the end. */
-  function* leaving(): Generator<number, void, void> {
+  function* leaving(number = 0): Generator<number, void, void> {
+    const tier = tierOf(number);
     const spared: number[] = [];
     try {
-      for (let slot = victim(); slot !== NONE; slot = victim()) {
-        lineOf(slot).remove(slot);
+      for (let slot = victim(number); slot !== NONE; slot = victim(number)) {
+        lineOf(tier, slot).remove(slot);
         spared.push(slot);
         yield slot;
       }
     } finally {
-      for (const slot of spared) freed(slot);
+      for (const slot of spared) if (tree.holders(slot) >= 0) freed(slot);
     }
   }
 
-  function victim(): number {
-    for (const line of lines) {
+  function victim(number = 0): number {
+    for (const line of tierOf(number).lines) {
       const slot = line ? line.lowest() : NONE;
       if (slot !== NONE) return slot;
     }
@@ -149,6 +175,7 @@ export function createEviction(options: EvictionOptions): Eviction {
     rankAnew();
   }
 
+  const placesBytes = () => tiers.reduce((sum, { places }) => sum + places.of.byteLength, 0);
   const nameOf = (slot: number): number => records.get(slot, HASH + 3) >>> 0;
 
   function came(slot: number): void {
@@ -213,8 +240,12 @@ export function createEviction(options: EvictionOptions): Eviction {
     get strategy() {
       return strategy;
     },
+    get inCharge() {
+      return expert.name;
+    },
+    addTier,
     get bytes() {
-      return lines.reduce((sum, line) => sum + (line?.bytes ?? 0), places.of.byteLength);
+      return tiers.flatMap(({ lines }) => lines).reduce((sum, line) => sum + (line?.bytes ?? 0), placesBytes());
     },
     get bytesBeside() {
       return portfolio.shadowBytes + ghosts.bytes;
@@ -226,7 +257,7 @@ export function createEviction(options: EvictionOptions): Eviction {
     },
     came,
     leaves(slot, isEvicted) {
-      lineOf(slot).remove(slot);
+      takeOut(slot);
       if (!isEvicted) return;
       const [weights, at] = [records.weights(slot), records.weightsAt(slot)];
       ghosts.leave(nameOf(slot), records.time(slot), records.get(slot, USES), weights, at, tree.count);
@@ -234,7 +265,7 @@ export function createEviction(options: EvictionOptions): Eviction {
     freed,
     prefer(slot, priority) {
       if (priority === tree.priority(slot)) return;
-      lineOf(slot).remove(slot);
+      takeOut(slot);
       tree.setPriority(slot, priority);
       freed(slot);
     },

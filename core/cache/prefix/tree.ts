@@ -70,12 +70,12 @@ export class PrefixTree {
     return count;
   }
 
-  /** One that follows `place` and begins with these tokens from `at` on; the one that came last. */
-  beginningWith(place: number, tokens: Int32Array, at: number, count: number): number {
+  /** One that follows `place`, begins with these tokens and will do; the one that came last. */
+  beginningWith(place: number, tokens: Int32Array, willDo: (slot: number) => boolean): number {
     const last = this.lastBehind(place);
     let slot = last;
     for (let looked = 0; slot !== NONE && looked < BEGINNINGS_MAX; looked++) {
-      if (this.records.hasTokens(slot, tokens, at, count)) return slot;
+      if (this.records.hasTokens(slot, tokens, 0, tokens.length) && willDo(slot)) return slot;
       slot = this.records.get(slot, OLDER);
       if (slot === last) break;
     }

@@ -68,11 +68,17 @@ test('beginningWith() finds one that goes on like this, behind this place only',
   const { tree, rootOf, insert } = open();
   const [a = NONE, b = NONE] = insert('one', 'aaabcdxyz');
   const [, other = NONE] = insert('one', 'aaabce');
-  assert.equal(tree.beginningWith(a, tokensOf('bcd'), 0, 3), b);
-  assert.equal(tree.beginningWith(a, tokensOf('..bc'), 2, 2), other);
-  assert.equal(tree.beginningWith(a, tokensOf('x'), 0, 1), NONE);
-  assert.equal(tree.beginningWith(rootOf('one'), tokensOf('b'), 0, 1), NONE);
-  assert.equal(tree.beginningWith(rootOf('two'), tokensOf('a'), 0, 1), NONE);
+  const begins = (place: number, text: string, willDo = (_: number) => true) =>
+    tree.beginningWith(place, tokensOf(text), willDo);
+  assert.equal(begins(a, 'bcd'), b);
+  assert.equal(begins(a, 'bc'), other);
+  assert.equal(
+    begins(a, 'bc', (slot) => slot !== other),
+    b,
+  );
+  assert.equal(begins(a, 'x'), NONE);
+  assert.equal(begins(rootOf('one'), 'b'), NONE);
+  assert.equal(begins(rootOf('two'), 'a'), NONE);
   assert.deepEqual([...tree.behind(a)].sort(), [b, other].sort());
 });
 
