@@ -66,7 +66,7 @@ const USUAL: Wish = { priority: 50, expiresAt: Number.POSITIVE_INFINITY };
 export interface BlocksOptions<P> {
   readonly blockTokens: number;
   /** By which strategy they leave, and what a hit counts for; may change at any time, `follow` tells. */
-  readonly course?: { readonly strategy: string; readonly objective: Objective };
+  readonly course?: { readonly strategy: string; readonly objective: Objective } | undefined;
   /** The tiers that a block is in by what is kept of it, by name; none, if it is not given. */
   readonly tiersOf?: (kept: P) => readonly string[];
   /** How many blocks there is room for, as far as one can tell. */
@@ -312,7 +312,11 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     if (known) return known;
     if (tiers.size === TIERS_MAX) throw new Error(`a tier more than ${TIERS_MAX}: ${name}`);
     const mark = 1 << tiers.size;
-    const tier: Tier = { number: eviction.addTier((slot) => mayLeave(tier, slot)), mark, following: new Int32Array(64) };
+    const tier: Tier = {
+      number: eviction.addTier((slot) => mayLeave(tier, slot)),
+      mark,
+      following: new Int32Array(64),
+    };
     tiers.set(name, tier);
     return tier;
   }

@@ -7,7 +7,7 @@ import type { PagePart } from '../codec/packing-desk.ts';
 import { BLOCK_TOKENS, type Part, partBytes } from '../codec/pages.ts';
 import type { KvShape } from '../contract/kv.ts';
 import type { Pieces } from '../gpu/pieces.ts';
-import { type Held, type HeldPages, isHot, type Kept, type KvBlock } from './kv-held.ts';
+import { type Held, type HeldPages, HOT, hotOn, type KvBlock } from './kv-held.ts';
 import type { Package, Reserved } from './kv-packages.ts';
 import { damagedAmong, forget } from './kv-seals.ts';
 
@@ -40,17 +40,15 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
   let isDue = false;
 
   /** Those that would leave next and have no package, as if those before them had left; so many bytes have to. */
-  function next(bytesOver: number, isIn: (kept: Kept) => boolean): KvBlock[] {
+  function next(bytesOver: number, tier: string): KvBlock[] {
     let over = bytesOver;
     const batch: KvBlock[] = [];
     let bytes = 0;
-    const left = new Set<Kept>();
-    for (const block of blocks.leaving((kept) => isIn(kept) && !left.has(kept))) {
+    for (const block of blocks.wouldLeave(tier)) {
       const { hot, cold } = block.kept;
       const own = hot?.lease.bytes ?? 0;
       const isFull = batch.length > 0 && (bytes + own > BATCH_BYTES || batch.length === BATCH_BLOCKS);
       if (over <= 0 || isFull) break;
-      left.add(block.kept);
       over -= own;
       if (cold) continue;
       batch.push(block);
@@ -70,19 +68,19 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
   }
 
   async function packDue(signal: AbortSignal): Promise<void> {
-    await packNext(() => held.bytes - LOW_WATER * held.bytesMax, isHot, signal);
+    await packNext(() => held.bytes - LOW_WATER * held.bytesMax, HOT, signal);
     for (const { adapter } of held.adapters()) {
       const bytesOver = () => {
         const own = held.adapters().find((each) => each.adapter === adapter);
         return own ? own.bytes - LOW_WATER * own.capacity : 0;
       };
-      await packNext(bytesOver, ({ hot }) => hot?.lease.adapter === adapter, signal);
+      await packNext(bytesOver, hotOn(adapter), signal);
     }
   }
 
   /** Until nothing is due, or there is no room. */
-  async function packNext(bytesOver: () => number, isIn: (kept: Kept) => boolean, signal: AbortSignal): Promise<void> {
-    for (let batch = next(bytesOver(), isIn); batch.length > 0; batch = next(bytesOver(), isIn)) {
+  async function packNext(bytesOver: () => number, tier: string, signal: AbortSignal): Promise<void> {
+    for (let batch = next(bytesOver(), tier); batch.length > 0; batch = next(bytesOver(), tier)) {
       const before = done.packed;
       await packAll(batch, signal);
       if (done.packed === before) return;
@@ -159,7 +157,7 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
         running = undefined;
       });
     },
-    ahead: (bytes, signal) => packNext(() => held.bytes + bytes - held.bytesMax, isHot, signal),
+    ahead: (bytes, signal) => packNext(() => held.bytes + bytes - held.bytesMax, HOT, signal),
     pack: packAll,
     async settled() {
       while (running) await running;

@@ -14,6 +14,7 @@ import type { Pool } from '../gpu/pool.ts';
 import { type Block, type Blocks, createBlocks } from './blocks.ts';
 import { createShelf, type Package, type Packings, type Shelf } from './kv-packages.ts';
 import type { Seals } from './kv-seals.ts';
+import type { Objective } from './policy/policy.ts';
 
 /** What a block has on an adapter; replaced as a whole. */
 export interface Held extends CodedPages {
@@ -45,6 +46,8 @@ export interface HeldOptions {
   readonly leased: () => void;
   /** Of the shelf. */
   readonly coldBytesMax: number;
+  /** By which strategy blocks leave. */
+  readonly course?: { readonly strategy: string; readonly objective: Objective } | undefined;
   readonly now: () => number;
   /** A block is not held any more. */
   readonly left: (block: KvBlock, cause: KvCause) => void;
@@ -95,8 +98,15 @@ export interface HeldPages {
   dropLost(): number;
 }
 
-export const isHot = ({ hot }: Kept): boolean => hot !== undefined;
-const isCold = ({ cold }: Kept): boolean => cold !== undefined;
+/** Of the index: blocks with pages anywhere, and with pages on one adapter. */
+export const HOT = 'hot';
+export const hotOn = (adapter: string): string => `hot on ${adapter}`;
+const COLD = 'cold';
+
+const tiersOf = ({ hot, cold }: Kept): string[] => [
+  ...(hot ? [HOT, hotOn(hot.lease.adapter)] : []),
+  ...(cold ? [COLD] : []),
+];
 
 /** A page a layer. */
 const bytesOf = (shape: KvShape, form: Form): number => pageBytes(shape, form) * shape.layers;
@@ -106,6 +116,7 @@ export function createHeldPages({
   share,
   makeRoom,
   coldBytesMax,
+  course,
   now,
   leased,
   left,
@@ -117,12 +128,17 @@ export function createHeldPages({
   let evictions = 0;
   let demotions = 0;
   let damages = 0;
-  const blocks: KvBlocks = createBlocks<Kept>({ blockTokens: BLOCK_TOKENS, now, gone, left });
+  const blocks: KvBlocks = createBlocks<Kept>({
+    blockTokens: BLOCK_TOKENS,
+    ...{ course, tiersOf, capacity, now, gone, left },
+    bytesOf: ({ hot, cold }) => hot?.lease.bytes ?? cold?.bytes ?? 0,
+  });
   const shelf = createShelf({
     bytesMax: coldBytesMax,
     // whoever has no pages goes as a whole, and what follows with it
-    leaving: () => blocks.leaving(isCold).filter(({ kept, next }) => kept.hot !== undefined || next.size === 0),
+    leaving: () => blocks.leaving(COLD).filter((block) => block.kept.hot !== undefined || blocks.isLast(block)),
     forget: evict,
+    changed: (block) => blocks.changed(block),
   });
   /** How many read pages now; and those that are no block's any more. */
   const readers = new Map<Held, number>();
@@ -138,15 +154,23 @@ export function createHeldPages({
     places.set(adapter, (places.get(adapter) ?? 0) + sign * own);
   }
 
+  /** In blocks, as large as they are now. */
+  function capacity(): number {
+    const own = bytes / Math.max(1, leases.size);
+    const packed = shelf.packages > 0 ? shelf.bytes / shelf.packages : own;
+    return own > 0 && packed > 0 ? Math.floor(budget() / own + coldBytesMax / packed) : blocks.size;
+  }
+
   function gone(block: KvBlock): void {
     setPages(block, undefined);
     shelf.drop(block);
   }
 
   /** The old ones go back with their last reader. */
-  function setPages({ kept }: KvBlock, pages: Held | undefined): void {
-    const old = kept.hot;
-    kept.hot = pages;
+  function setPages(block: KvBlock, pages: Held | undefined): void {
+    const old = block.kept.hot;
+    block.kept.hot = pages;
+    blocks.changed(block);
     if (!old) return;
     if (readers.has(old)) replaced.add(old);
     else release(old.lease);
@@ -169,7 +193,7 @@ export function createHeldPages({
   function withinBudget(wanted: number): boolean {
     const bytesMax = budget();
     if (wanted > bytesMax) return false;
-    for (const block of blocks.leaving(isHot)) {
+    for (const block of blocks.leaving(HOT)) {
       if (bytes + wanted <= bytesMax) break;
       if (!cool(block)) evict(block);
     }
@@ -193,15 +217,16 @@ export function createHeldPages({
   function fits(lease: GpuLease, wanted: number): boolean {
     if (lease.grow(wanted) || makeRoom(lease, wanted)) return true;
     const trial = lease.trial();
-    // whoever holds a block holds all before it: what nobody holds can leave, one after the other
-    for (const { kept, holders } of blocks.all())
-      if (holders === 0 && kept.hot?.lease.adapter === lease.adapter) trial.give(kept.hot.lease);
-    if (!trial.fits(wanted)) return false;
-    for (const block of blocks.leaving(({ hot }) => hot?.lease.adapter === lease.adapter)) {
-      if (!cool(block)) evict(block);
-      if (lease.grow(wanted)) return true;
+    const leaving: KvBlock[] = [];
+    for (const block of blocks.wouldLeave(hotOn(lease.adapter))) {
+      if (!block.kept.hot) continue;
+      trial.give(block.kept.hot.lease);
+      leaving.push(block);
+      if (trial.fits(wanted)) break;
     }
-    return false;
+    if (!trial.fits(wanted)) return false;
+    for (const block of leaving) if (!block.removed && !cool(block)) evict(block);
+    return lease.grow(wanted);
   }
 
   /** The pages of a block on one adapter; undefined if it does not come to fit. */

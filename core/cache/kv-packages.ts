@@ -54,9 +54,11 @@ export interface ShelfOptions {
   readonly leaving: () => Iterable<KvBlock>;
   /** Of a block that has no pages. */
   readonly forget: (block: KvBlock) => void;
+  /** It has a package, or has none any more. */
+  readonly changed: (block: KvBlock) => void;
 }
 
-export function createShelf({ bytesMax, leaving, forget }: ShelfOptions): Shelf {
+export function createShelf({ bytesMax, leaving, forget, changed }: ShelfOptions): Shelf {
   let bytes = 0;
   let bytesMost = 0;
   let packages = 0;
@@ -71,6 +73,7 @@ export function createShelf({ bytesMax, leaving, forget }: ShelfOptions): Shelf 
     bytes -= kept.cold.bytes;
     packages--;
     kept.cold = undefined;
+    changed(block);
   }
 
   function* whoLeaves(): Generator<KvBlock, void, void> {
@@ -109,6 +112,7 @@ export function createShelf({ bytesMax, leaving, forget }: ShelfOptions): Shelf 
           if (made.bytes > left) throw new Error(`a package of ${made.bytes} bytes has ${left} reserved`);
           drop(block);
           block.kept.cold = made;
+          changed(block);
           bytes -= left - made.bytes;
           left = 0;
           packages++;

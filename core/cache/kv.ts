@@ -268,7 +268,7 @@ export function openKv(options: KvOptions): Kv {
         held.release(made.lease);
         throw lostMeanwhile(made.lease.adapter);
       }
-      if (known) blocks.touch([known], wish);
+      if (known) blocks.want(known, wish);
       const block =
         known ??
         (made && blocks.insert(root, chain.at(-1), own, { hot: made, cold: undefined, grades: intake.grades }, wish));

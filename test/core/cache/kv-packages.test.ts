@@ -103,6 +103,7 @@ test('the shelf never takes more than its budget, and gives back what was not us
   const shelf = createShelf({
     bytesMax: 1000,
     leaving: () => [...line],
+    changed() {},
     forget(block) {
       line.splice(line.indexOf(block), 1);
       shelf.drop(block);
