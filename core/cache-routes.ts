@@ -14,12 +14,14 @@ export function addCacheRoutes(app: Hono<CoreEnv>, cache: Cache, kv: Kv): void {
   });
   app.get('/v1/cache/policy', (c) => {
     const { tenant } = allow(c, 'tensors:read', 'policy');
-    return c.json(cache.policy(tenant));
+    return c.json({ ...cache.policy(tenant), kv: kv.policy() });
   });
   app.put('/v1/cache/policy', async (c) => {
     const { tenant } = allow(c, 'cache:admin', 'policy');
-    cache.setPolicy(parseBody(policyBodySchema, await jsonBody(c)));
-    return c.json(cache.policy(tenant));
+    const next = parseBody(policyBodySchema, await jsonBody(c));
+    cache.setPolicy(next);
+    kv.setPolicy(next);
+    return c.json({ ...cache.policy(tenant), kv: kv.policy() });
   });
   app.post('/v1/cache/check', async (c) => {
     allow(c, 'cache:admin', 'check');

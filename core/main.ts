@@ -114,6 +114,11 @@ async function startCore(config: CoreConfig) {
   const keyring = openKeyring(keys);
   const digests = openDigests(pieces);
   opened.push({ name: 'digests', close: digests.close });
+  const course = {
+    strategy: config.CACHE_STRATEGY,
+    objective: config.CACHE_OBJECTIVE,
+    adjustEvery: config.CACHE_ADJUST_EVERY,
+  };
   const cache = openCache({
     pool,
     pieces,
@@ -121,11 +126,7 @@ async function startCore(config: CoreConfig) {
     store,
     bodyBytesMax: config.BODY_BYTES_MAX,
     entriesMax: config.CACHE_ENTRIES_MAX,
-    course: {
-      strategy: config.CACHE_STRATEGY,
-      objective: config.CACHE_OBJECTIVE,
-      adjustEvery: config.CACHE_ADJUST_EVERY,
-    },
+    course,
     quota: {
       share: config.TENANT_MEMORY_PERCENT / 100,
       diskBytes: MiB(config.TENANT_DISK_MIB),
@@ -148,6 +149,7 @@ async function startCore(config: CoreConfig) {
       lastBlocks: Math.ceil(config.KV_EXACT_LAST / BLOCK_TOKENS),
     },
     coldBytesMax: config.COLD_MEMORY_MIB * 2 ** 20,
+    course,
     recomputeTokensPerSecond: config.KV_RECOMPUTE_TOKENS_PER_SECOND,
     verifyMs: config.KV_VERIFY_SECONDS * 1000,
     canary: { share: config.KV_CANARY_PERCENT / 100, random: Math.random },

@@ -11,8 +11,9 @@
 import { createHash } from 'node:crypto';
 import type { KvShape, Rope } from '../contract/kv.ts';
 import type { KvCause } from '../contract/kv-calls.ts';
+import { type Course, DEFAULT_COURSE } from './course.ts';
 import { grown } from './policy/grown.ts';
-import { NONE, type Objective } from './policy/policy.ts';
+import { NONE } from './policy/policy.ts';
 import { createEviction, type EvictionReport } from './prefix/eviction.ts';
 import { createNextHash, hexOfHash } from './prefix/hashes.ts';
 import { HASH_WORDS } from './prefix/records.ts';
@@ -66,7 +67,7 @@ const USUAL: Wish = { priority: 50, expiresAt: Number.POSITIVE_INFINITY };
 export interface BlocksOptions<P> {
   readonly blockTokens: number;
   /** By which strategy they leave, and what a hit counts for; may change at any time, `follow` tells. */
-  readonly course?: { readonly strategy: string; readonly objective: Objective } | undefined;
+  readonly course?: Course;
   /** The tiers that a block is in by what is kept of it, by name; none, if it is not given. */
   readonly tiersOf?: (kept: P) => readonly string[];
   /** How many blocks there is room for, as far as one can tell. */
@@ -154,7 +155,7 @@ interface Standing {
 }
 
 export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
-  const { blockTokens, now, gone, left, course = { strategy: 'adaptive', objective: 'hits' } } = options;
+  const { blockTokens, now, gone, left, course = DEFAULT_COURSE } = options;
   const tree = new PrefixTree(blockTokens);
   const bySlot: (Block<P> | undefined)[] = [];
   const eviction = createEviction({
@@ -164,6 +165,7 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     capacity: options.capacity ?? (() => tree.count),
     bytesOf: (slot) => options.bytesOf?.(at(slot).kept) ?? 1,
     mayLeave: (slot) => tree.isFree(slot) && at(slot).holders === 0,
+    portfolio: course.adjustEvery === undefined ? {} : { interval: course.adjustEvery },
   });
   const roots = new Map<string, Standing>();
   const tiers = new Map<string, Tier>();

@@ -9,7 +9,7 @@
 // sweep.ts off the end of their time.
 
 import type { TensorEntry } from '../contract/messages.ts';
-import type { PolicyAnswer, PolicyBody } from '../contract/policy.ts';
+import type { PolicyBody, TensorsPolicy } from '../contract/policy.ts';
 import { problem } from '../contract/problems.ts';
 import type { Party } from '../gpu/freight.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
@@ -113,7 +113,7 @@ export interface Cache {
   /** Of one tenant. */
   tenantStats(tenant: string): TenantStats;
   /** By which strategy tensors leave adapters, and what it has found out about a tenant's. */
-  policy(tenant: string): PolicyAnswer;
+  policy(tenant: string): TensorsPolicy;
   /** From now on; nobody leaves by it, and what was learnt goes on as far as the strategies share it. */
   setPolicy(next: PolicyBody): void;
   close(): Promise<void>;

@@ -12,9 +12,9 @@ import { problem } from '../contract/problems.ts';
 import type { GpuLease } from '../gpu/gpu-lease.ts';
 import type { Pool } from '../gpu/pool.ts';
 import { type Block, type Blocks, createBlocks } from './blocks.ts';
+import { type Course, DEFAULT_COURSE } from './course.ts';
 import { createShelf, type Package, type Packings, type Shelf } from './kv-packages.ts';
 import type { Seals } from './kv-seals.ts';
-import type { Objective } from './policy/policy.ts';
 
 /** What a block has on an adapter; replaced as a whole. */
 export interface Held extends CodedPages {
@@ -47,7 +47,7 @@ export interface HeldOptions {
   /** Of the shelf. */
   readonly coldBytesMax: number;
   /** By which strategy blocks leave. */
-  readonly course?: { readonly strategy: string; readonly objective: Objective } | undefined;
+  readonly course?: Course;
   readonly now: () => number;
   /** A block is not held any more. */
   readonly left: (block: KvBlock, cause: KvCause) => void;
@@ -116,7 +116,7 @@ export function createHeldPages({
   share,
   makeRoom,
   coldBytesMax,
-  course,
+  course = DEFAULT_COURSE,
   now,
   leased,
   left,

@@ -9,12 +9,14 @@ import { attend } from '../codec/attention.ts';
 import { BLOCK_TOKENS, pageBytes } from '../codec/pages.ts';
 import type { KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../contract/kv.ts';
 import type { KvNumberedEvent } from '../contract/kv-calls.ts';
+import type { PolicyAnswer, PolicyBody } from '../contract/policy.ts';
 import { problem } from '../contract/problems.ts';
 import { DTYPES, joinParts, type TensorShape, tensorHeader, tensorParts } from '../contract/tensors.ts';
 import type { Pieces } from '../gpu/pieces.ts';
 import type { Pool } from '../gpu/pool.ts';
 import { together } from '../gpu/together.ts';
 import { type Root, scopeOf } from './blocks.ts';
+import { type Course, DEFAULT_COURSE } from './course.ts';
 import type { Digests } from './digest.ts';
 import type { Drained } from './drain.ts';
 import { createBook } from './kv-book.ts';
@@ -32,6 +34,7 @@ import { createQuestions, type QuestionBody } from './kv-question.ts';
 import { recode } from './kv-recode.ts';
 import { createReturns, type Reading } from './kv-returns.ts';
 import { verifyPages } from './kv-seals.ts';
+import { kvPolicyAnswer } from './policy-report.ts';
 import { type Body, pour, type SignedDigest } from './pour.ts';
 
 export interface KvOptions {
@@ -44,6 +47,8 @@ export interface KvOptions {
   readonly window: Window;
   /** Memory for what has no room on adapters. */
   readonly coldBytesMax: number;
+  /** How it begins. */
+  readonly course?: Course;
   /** What callers are thought to compute: what comes back from memory slower than that, does not. */
   readonly recomputeTokensPerSecond: number;
   /** Attention looks again at pages that were last found whole so long ago. */
@@ -139,6 +144,8 @@ export interface KvStats {
   canary: CanaryStats;
   /** Pins, and what they hold. */
   pinned: { pins: number; blocks: number; bytes: number };
+  /** Of blocks of late: the share that was held when it was asked for or stored again, and would have been in other room. */
+  hitRatio: PolicyAnswer['kv']['hitRatio'];
   /** Tokens that were asked for, to load or to attend to, and of those the ones held. */
   tokens: { asked: number; matched: number };
 }
@@ -148,6 +155,10 @@ export interface Kv extends KvCalls {
   load(options: KvLoadOptions): Promise<KvLoaded>;
   /** A safetensors file with `o` and `lse`. */
   attention(options: KvAttentionOptions): Promise<Uint8Array<ArrayBuffer>>;
+  /** Another strategy, another objective, or both, from now on; nothing leaves by it. */
+  setPolicy(next: PolicyBody): void;
+  /** What the strategy has found out, of all tenants. */
+  policy(): PolicyAnswer['kv'];
   /** What contradicts the invariants of blocks and pages, a line each; none if all is well. */
   check(): string[];
   /** Compares all pages and packages with their seals; what is damaged is forgotten, and told of, a line each. */
@@ -189,8 +200,10 @@ export function openKv(options: KvOptions): Kv {
     const { tier, adapter } = face(block);
     return { tier, adapter };
   });
+  const course: Course = { ...(options.course ?? DEFAULT_COURSE) };
   const held = createHeldPages({
     ...options,
+    course,
     moved: book.moved,
     leased: () => demotion.wake(),
     left(block, cause) {
@@ -425,6 +438,12 @@ export function openKv(options: KvOptions): Kv {
     store,
     load,
     attention,
+    setPolicy({ strategy, objective }) {
+      if (objective) course.objective = objective;
+      if (strategy) course.strategy = strategy;
+      blocks.follow();
+    },
+    policy: () => kvPolicyAnswer(blocks.report()),
     check: held.faults,
     verify: (signal) => verifyAll(held, signal),
     async drain(adapter, signal) {
@@ -453,6 +472,7 @@ export function openKv(options: KvOptions): Kv {
       ...count,
       canary: canary.stats(),
       pinned: pins.stats(),
+      hitRatio: kvPolicyAnswer(blocks.report()).hitRatio,
       tokens: { ...tokens },
     }),
     async settled() {

@@ -1,9 +1,10 @@
-// What the policies of a tenant's tensors have found out, as callers see it. Pure.
-import type { PolicyAnswer } from '../contract/policy.ts';
+// What the policies of a tenant's tensors, and of all KV, have found out, as callers see it. Pure.
+import type { PolicyAnswer, TensorsPolicy } from '../contract/policy.ts';
 import type { Course } from './course.ts';
 import type { LodgingReport } from './lodgings.ts';
+import type { EvictionReport } from './prefix/eviction.ts';
 
-export function policyAnswer(course: Course, reports: readonly LodgingReport[]): PolicyAnswer {
+export function policyAnswer(course: Course, reports: readonly LodgingReport[]): TensorsPolicy {
   const { strategy, objective, adjustEvery = null } = course;
   const parts = reports.map(({ pattern = null, experts, ...rest }) => ({
     ...rest,
@@ -14,4 +15,12 @@ export function policyAnswer(course: Course, reports: readonly LodgingReport[]):
   const { pattern = null, inCharge = null, experts = [] } = largest ?? {};
   const changes = parts.reduce((sum, part) => sum + part.changes, 0);
   return { strategy, objective, adjustEvery, tensors: { pattern, inCharge, experts, changes, parts } };
+}
+
+export function kvPolicyAnswer({ pattern, inCharge, experts, changes, ratios }: EvictionReport): PolicyAnswer['kv'] {
+  return {
+    ...{ pattern: pattern ?? null, inCharge, changes },
+    experts: experts.map(({ name, hitRatio = null }) => ({ name, hitRatio })),
+    hitRatio: { now: ratios.now ?? null, half: ratios.atHalf ?? null, double: ratios.atTwice ?? null },
+  };
 }

@@ -19,6 +19,8 @@ const watchedSchema = z.object({
   experts: z.array(z.object({ name: z.string(), hitRatio: z.number().nullable() })),
   changes: z.number(),
 });
+/** Null before enough was asked for. */
+const ratioSchema = z.number().nullable();
 /** What is ordered by one policy: a tenant's payloads of one band of priority on one adapter. */
 const partSchema = watchedSchema.extend({
   adapter: z.string(),
@@ -33,7 +35,13 @@ export const policyAnswerSchema = z.looseObject({
   adjustEvery: z.number().nullable(),
   /** Of the caller's tenant; first what is said of the largest part, and the changes of all. */
   tensors: watchedSchema.extend({ parts: z.array(partSchema) }),
+  /** Of the blocks of token sequences, of all tenants; and the shares that were held lately, and would have been in other room. */
+  kv: watchedSchema.extend({
+    hitRatio: z.object({ now: ratioSchema, half: ratioSchema, double: ratioSchema }),
+  }),
 });
 
 export type PolicyBody = z.infer<typeof policyBodySchema>;
 export type PolicyAnswer = z.infer<typeof policyAnswerSchema>;
+/** Without what is said of KV. */
+export type TensorsPolicy = Pick<PolicyAnswer, 'strategy' | 'objective' | 'adjustEvery' | 'tensors'>;
