@@ -88,6 +88,7 @@ async function startCore(config: CoreConfig) {
 
   const pieces = await openPieces({ count: config.GPU_PIECES, shared: config.GPU_TRANSPORT === 'ring' });
   let forgetLost = () => {};
+  let mend: (tenant: string, key: string) => void = () => {};
   const opening = [
     openDatabase({ url: config.DATABASE_URL, dataDir, log, poolMax: config.DATABASE_POOL }),
     openPool({
@@ -102,7 +103,10 @@ async function startCore(config: CoreConfig) {
       log,
       onLost: () => forgetLost(),
     }),
-    openStore(join(dataDir, 'cache'), log, { scrubBytesPerSecond: config.SCRUB_MIB_PER_SECOND * 2 ** 20 }),
+    openStore(join(dataDir, 'cache'), log, {
+      scrubBytesPerSecond: config.SCRUB_MIB_PER_SECOND * 2 ** 20,
+      damaged: ({ tenant, key }) => mend(tenant, key),
+    }),
   ] as const;
   const [database, pool, store] = await Promise.all([
     remember('database', opening[0]),
@@ -159,6 +163,7 @@ async function startCore(config: CoreConfig) {
   });
   opened.push({ name: 'kv', close: kv.close });
   beforeStop.push(kv.endEvents);
+  mend = (tenant, key) => void cache.mend(tenant, key);
   forgetLost = () => {
     cache.dropLost();
     kv.dropLost();

@@ -29,6 +29,7 @@ import { createFlushes, FLUSH_DEFAULTS, type FlushBounds } from './flush.ts';
 import { startHeat } from './heat.ts';
 import { createHoldings } from './holdings.ts';
 import { createLedger } from './ledger.ts';
+import { createMends } from './mend.ts';
 import { createMoves, type Drained as DrainedCounts, type Moved } from './moves.ts';
 import { policyAnswer } from './policy-report.ts';
 import { createPredictor } from './predict.ts';
@@ -105,6 +106,8 @@ export interface Cache {
   restart(adapter: string, signal: AbortSignal): Promise<Restarted>;
   /** Tensors leave the lease's adapter until it has grown to `bytes`; false, and nothing changed, if that is not enough. */
   makeRoom(lease: GpuLease, bytes: number): boolean;
+  /** Its payload was found damaged on disk: written again if an adapter still has it; resolves to whether it is. */
+  mend(tenant: string, key: string): Promise<boolean>;
   /** What contradicts the invariants of arenas and index, a line each; none if all is well. */
   check(): string[];
   /** An adapter's process is gone: forget what was only there. */
@@ -145,6 +148,7 @@ export function openCache(options: CacheOptions): Cache {
     ...{ entriesMax: options.prefetch ?? 0, predictor: createPredictor(), bring, now },
     find: holdings.find,
   });
+  const mends = createMends({ ...options, holdings, keys, read });
   const sweep = startSweep({ due: holdings.expired, discard: (entry) => discard(entry.id, entry), log });
   const tally = createTally({ pool, store, holdings, curve, flushes, departures, sweep, prefetch });
 
@@ -243,6 +247,7 @@ export function openCache(options: CacheOptions): Cache {
       return holdings.makeRoom(lease, bytes);
     },
     warmed: heat?.warmed ?? Promise.resolve(0),
+    mend: mends.mend,
     check: () => [...pool.faults(), ...holdings.faults()],
     dropLost: departures.dropLost,
     stats: tally.stats,
@@ -261,6 +266,7 @@ export function openCache(options: CacheOptions): Cache {
     async close() {
       await heat?.close();
       await prefetch.close();
+      await mends.close();
       await sweep.close();
       await flushes.done();
       await departures.close();
