@@ -22,6 +22,8 @@ export interface Compaction {
   /** Something has died: is it time? */
   look(): void;
   settle(): Promise<void>;
+  /** No pack goes until the result is called. */
+  hold(): Promise<() => void>;
   /** Stops at the next good moment. */
   close(): Promise<void>;
 }
@@ -55,6 +57,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
   const unfit = new Set<number>();
   let running: Promise<void> | undefined;
   let isClosing = false;
+  let held = 0;
   let looked = Number.NEGATIVE_INFINITY;
 
   /** Whether a deletion with this sequence may hide something outside of these packs. */
@@ -231,7 +234,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
   }
 
   async function run(): Promise<void> {
-    for (let sources = choose(); sources.length > 0 && !isClosing; sources = choose()) {
+    for (let sources = choose(); sources.length > 0 && !isClosing && held === 0; sources = choose()) {
       const before = counts.packs;
       await compact(sources);
       if (counts.packs === before) return;
@@ -242,7 +245,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
     counts,
     look() {
       const now = performance.now();
-      if (running || isClosing || now - looked < Math.min(LOOK_MS, o.pauseMs * LOOK_MS)) return;
+      if (running || isClosing || held > 0 || now - looked < Math.min(LOOK_MS, o.pauseMs * LOOK_MS)) return;
       looked = now;
       if (choose().length === 0) return;
       running = run()
@@ -256,6 +259,11 @@ export function createCompaction(o: CompactionOptions): Compaction {
     },
     async settle() {
       await running;
+    },
+    async hold() {
+      held++;
+      await running;
+      return () => void held--;
     },
     async close() {
       isClosing = true;

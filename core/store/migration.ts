@@ -2,12 +2,11 @@
 // are. The old store is first kept whole in format-1/, by hard links, and what is new counts from the moment in which
 // metadata.json is replaced. A kill before that leaves format 1 as it was, and the next start begins anew; after it, the
 // next start removes what is left of the old index. The way back: stop, and put what is in format-1/ in its place.
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { parseJson } from '../contract/json.ts';
 import { type Disk, linkOrCopy, readWhole, writeAll } from './disk.ts';
 import { encodeFrame, type FrameToWrite } from './frames.ts';
-import { type Metadata, writeMetadata } from './metadata.ts';
+import { type Metadata, newId, writeMetadata } from './metadata.ts';
 import { packName } from './packs.ts';
 import { recordName, recordSchema, type StoredRecord } from './records.ts';
 import type { LostRecord } from './start.ts';
@@ -32,10 +31,10 @@ export async function migrate(disk: Disk, folder: string, log: (line: string) =>
   await keepOld(disk, folder);
   disk.reached('migration kept');
   const { records, lost } = await readRecords(disk, join(folder, 'index'));
-  const mark = randomBytes(8).toString('hex');
+  const mark = newId();
   await writePacks(disk, join(folder, 'entries'), mark, records);
   disk.reached('migration packed');
-  const metadata: Metadata = { mark, checkpoint: undefined };
+  const metadata: Metadata = { mark, lineage: newId(), checkpoint: undefined };
   await writeMetadata(disk, join(folder, 'metadata.json'), metadata);
   disk.reached('migration done');
   await removeOldIndex(disk, folder);

@@ -1,5 +1,4 @@
 // Opens the parts of a store in their order: the format, what is there, and what writes and tidies from then on.
-import { randomBytes } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { atOf, type Catalog, createCatalog, type Held, type Payload } from './catalog.ts';
 import { type Checkpoints, createCheckpoints } from './checkpoints.ts';
@@ -9,7 +8,7 @@ import type { FrameToWrite } from './frames.ts';
 import { markOf, readHeader } from './frames.ts';
 import { createJournal } from './journal.ts';
 import { createKeyedLock, type KeyedLock } from './keyed-lock.ts';
-import { type Metadata, readMetadata, writeMetadata } from './metadata.ts';
+import { type Metadata, newId, readMetadata, writeMetadata } from './metadata.ts';
 import { hasFormat1, migrate, removeOldIndex } from './migration.ts';
 import { createPacks, type Packs } from './packs.ts';
 import { openPayloadFiles, type PayloadFiles } from './payload-files.ts';
@@ -29,6 +28,7 @@ export interface PartsOptions {
 
 export interface Parts {
   readonly mark: string;
+  readonly lineage: string;
   readonly catalog: Catalog;
   readonly files: PayloadFiles;
   readonly packs: Packs;
@@ -40,6 +40,8 @@ export interface Parts {
   readonly locks: KeyedLock;
   readonly found: readonly StoredRecord[];
   readonly lost: readonly LostRecord[];
+  /** Packs stay where they are until the result is called. */
+  hold(): Promise<() => void>;
   settle(): Promise<void>;
   close(): Promise<void>;
 }
@@ -56,7 +58,7 @@ export async function openParts(folder: string, log: (line: string) => void, opt
   for (const path of [packsFolder, join(folder, 'entries'), journalFolder, folder, dirname(folder)])
     await disk.syncFolder(path);
   if (isNew) await writeMetadata(disk, metadataPath, metadata);
-  const { mark } = metadata;
+  const { mark, lineage } = metadata;
   for (const name of await disk.list(join(folder, 'incoming'))) await disk.remove(join(folder, 'incoming', name));
 
   let isServing = false;
@@ -92,7 +94,7 @@ export async function openParts(folder: string, log: (line: string) => void, opt
     ...{ catalog, journal, log, isDue: recovered.isBehind },
     journalBytesMin: options.journalBytesMin,
     settledSeq: () => packs.settledSeq,
-    name: (checkpoint) => writeMetadata(disk, metadataPath, { mark, checkpoint }),
+    name: (checkpoint) => writeMetadata(disk, metadataPath, { mark, lineage, checkpoint }),
   });
   const compaction = createCompaction({
     ...{ disk, folder: packsFolder, mark, packBytesMax, catalog, packs, journal, checkpoints, log },
@@ -120,8 +122,9 @@ export async function openParts(folder: string, log: (line: string) => void, opt
     await checkpoints.settle();
   };
   return {
-    ...{ mark, catalog, files, packs, checkpoints, compaction, quarantine, scrub, locks, lost },
+    ...{ mark, lineage, catalog, files, packs, checkpoints, compaction, quarantine, scrub, locks, lost },
     found: Array.from(catalog.held(), ({ record }) => record),
+    hold: compaction.hold,
     settle,
     async close() {
       await scrub.close();
@@ -151,12 +154,12 @@ async function formatOf(folder: string, log: (line: string) => void, disk: Disk)
   const mark = typeof found === 'object' ? undefined : await markInPacks(disk, join(folder, 'entries', 'packs'));
   if (mark) {
     log(`${path} ${found === 'none' ? 'is gone' : 'cannot be read'}: the index is read from the packs`);
-    return { metadata: { mark, checkpoint: undefined }, isNew: true, lost: [] };
+    return { metadata: { mark, lineage: newId(), checkpoint: undefined }, isNew: true, lost: [] };
   }
   if (typeof found === 'object' || (await hasFormat1(disk, folder)))
     return { ...(await migrate(disk, folder, log)), isNew: false };
   if (found === 'damaged') throw new Error(`${path} says format nothing readable, and no pack or record tells more.`);
-  return { metadata: { mark: randomBytes(8).toString('hex'), checkpoint: undefined }, isNew: true, lost: [] };
+  return { metadata: { mark: newId(), lineage: newId(), checkpoint: undefined }, isNew: true, lost: [] };
 }
 
 /** The mark that the first frame of a pack bears. */

@@ -3,6 +3,7 @@
 // Invariant: a record is visible only when its payload is complete and synced, and both are found by every later start. So a
 // kill at any moment leaves old or new, never half. The caller serializes writes of one key. One process per folder.
 import { Problem, problem } from '../contract/problems.ts';
+import { type BackupDone, type BackupOptions, backUp } from './backup.ts';
 import { atOf, type Payload, type Place } from './catalog.ts';
 import { type Disk, isFull, realDisk } from './disk.ts';
 import type { FrameToWrite } from './frames.ts';
@@ -35,6 +36,8 @@ export interface Store {
   /** Reads all that is held once, to find damage. */
   scrub(): Promise<void>;
   report(): StoreReport;
+  /** A copy of what is there now, while writing goes on (backup.ts). */
+  backUp(options: BackupOptions): Promise<BackupDone>;
   close(): Promise<void>;
 }
 
@@ -215,6 +218,7 @@ export async function openStore(
     settle: parts.settle,
     scrub: () => parts.scrub.round(),
     report: () => reportOf(parts, refusals),
+    backUp: (options) => backUp(disk, parts, options),
     close: parts.close,
   };
 }
