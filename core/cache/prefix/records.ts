@@ -106,20 +106,30 @@ export class Records {
   isNamed(slot: number, hashes: Uint32Array, at: number, place: number | undefined): boolean {
     const words = this.#words[slot >>> CHUNK_BITS] as Int32Array;
     const own = RECORD_WORDS * inChunk(slot);
-    return (
-      words[own] === ((hashes[at] as number) | 0) &&
-      words[own + 1] === ((hashes[at + 1] as number) | 0) &&
-      words[own + 2] === ((hashes[at + 2] as number) | 0) &&
-      words[own + 3] === ((hashes[at + 3] as number) | 0) &&
-      (place === undefined || words[own + PARENT] === place)
-    );
+    const differ =
+      ((words[own] as number) ^ (hashes[at] as number)) |
+      ((words[own + 1] as number) ^ (hashes[at + 1] as number)) |
+      ((words[own + 2] as number) ^ (hashes[at + 2] as number)) |
+      ((words[own + 3] as number) ^ (hashes[at + 3] as number));
+    return differ === 0 && (place === undefined || words[own + PARENT] === place);
   }
 
   /** Whether the slot's first tokens are these from `at` on, so many. */
   hasTokens(slot: number, tokens: Int32Array, at: number, count: number): boolean {
     const held = this.#tokens[slot >>> CHUNK_BITS] as Int32Array;
     const own = this.blockTokens * inChunk(slot);
-    for (let i = 0; i < count; i++) if (held[own + i] !== tokens[at + i]) return false;
+    let i = 0;
+    for (; i + 4 <= count; i += 4) {
+      const first = own + i;
+      const other = at + i;
+      const differ =
+        ((held[first] as number) ^ (tokens[other] as number)) |
+        ((held[first + 1] as number) ^ (tokens[other + 1] as number)) |
+        ((held[first + 2] as number) ^ (tokens[other + 2] as number)) |
+        ((held[first + 3] as number) ^ (tokens[other + 3] as number));
+      if (differ !== 0) return false;
+    }
+    for (; i < count; i++) if (held[own + i] !== tokens[at + i]) return false;
     return true;
   }
 

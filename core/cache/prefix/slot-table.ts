@@ -1,10 +1,12 @@
-// From a block's name to its slot: open addressing in 256 tables, each with linear probing and at most three quarters full, which grow
+// From a block's name to its slot: open addressing in 64 tables, each with linear probing and at most three quarters full, which grow
 // one at a time, so that nobody ever waits for millions to be placed anew. A place is two words: the second of the name's four,
 // and the slot plus one; whether the whole name is right, the record says. What is taken out leaves no mark. Pure.
 import { NONE } from '../policy/policy.ts';
 import { HASH, type Records } from './records.ts';
 
-const TABLES = 256;
+const TABLES_BITS = 6;
+const TABLES = 2 ** TABLES_BITS;
+const tableOf = (first: number): number => first >>> (32 - TABLES_BITS);
 const PLACES_MIN = 16;
 const FULL = 0.75;
 
@@ -23,7 +25,7 @@ export class SlotTable {
 
   /** The slot of the name that lies at `at`, behind `place` if that is told. */
   find(hashes: Uint32Array, at: number, place?: number): number {
-    const table = this.#tables[(hashes[at] as number) >>> 24] as Int32Array;
+    const table = this.#tables[tableOf(hashes[at] as number)] as Int32Array;
     const mask = (table.length >> 1) - 1;
     const word = (hashes[at + 1] as number) | 0;
     for (let spot = word & mask; ; spot = (spot + 1) & mask) {
@@ -63,7 +65,7 @@ export class SlotTable {
   }
 
   #numberOf(slot: number): number {
-    return this.#records.get(slot, HASH) >>> 24;
+    return tableOf(this.#records.get(slot, HASH));
   }
 }
 

@@ -98,7 +98,7 @@ test('report() says what shadows would have had, once enough was asked for', () 
   const { blocks, store } = open({ ...DEFAULT_COURSE, adjustEvery: 20 });
   const random = seeded();
   assert.equal(blocks.report().ratios.now, undefined);
-  for (let i = 0; i < 400; i++) store('sys' + 'abcdefgh'[random.below(8)] + 'ijklmnop'[random.below(8)]);
+  for (let i = 0; i < 400; i++) store(`sys${'abcdefgh'[random.below(8)]}${'ijklmnop'[random.below(8)]}`);
   const { experts, ratios } = blocks.report();
   assert.ok(experts.every(({ hitRatio = 0 }) => hitRatio > 0.5));
   assert.ok((ratios.now ?? 0) > 0.5);
