@@ -168,9 +168,9 @@ async function measureReopening(folder: string, entries: number, log: (line: str
       row('from the packs alone', fromPacks),
     ],
   };
-  const scale = 1_000_000 / entries;
-  const name = entries === 1_000_000 ? 'a million entries reopen' : 'a million entries would reopen';
-  return { tables: [table], checks: [atMost(name, 10, (byJournal.ms / 1000) * scale, 's')] };
+  const isMillion = entries === 1_000_000; // of fewer nothing can be said: what a start costs in any case would weigh more
+  const seconds = isMillion ? byJournal.ms / 1000 : null;
+  return { tables: [table], checks: [atMost('a million entries reopen', 10, seconds, 's')] };
 }
 
 interface Reopened {
