@@ -80,6 +80,8 @@ export function createRead(parts: ReadParts): Read {
 
   return async function* read(entry, signal, party) {
     if (!isHot(entry)) shareTwin(entry);
+    if (!entry.lease && !entry.onDisk && !entry.flushing)
+      throw problem('tensor_unknown', `${entry.record.key} left its adapter before it was read, and is nowhere else.`);
     const release = holdings.hold(entry);
     const promotion = isHot(entry) ? undefined : promote(entry);
     let whole = false;

@@ -139,6 +139,18 @@ test('durability: through and back outlive everything, none does not', async (t)
   await engine.assertIdle();
 });
 
+test('what leaves between get() and its first byte, and was nowhere else, is unknown', async (t) => {
+  const engine = await startEngine(t);
+  await engine.put('k', fileOf(4 * PAGE_BYTES), { durability: 'none' });
+  const found = held(engine, 'k');
+  engine.leavePages(0);
+  await engine.put('pusher', fileOf(4 * PAGE_BYTES), { durability: 'none' });
+  assert.equal(engine.peek('k'), undefined);
+  await assert.rejects(readAll(found), { code: 'tensor_unknown', status: 404 });
+  engine.leavePages(512);
+  await engine.assertIdle();
+});
+
 test('close() waits for what was answered from memory', async (t) => {
   const engine = await startEngine(t);
   const files = Array.from({ length: 80 }, () => fileOf(1000));
