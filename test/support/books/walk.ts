@@ -1,16 +1,16 @@
 // The books of tensors and of KV, over the same arenas, under any order of calls: after every step they agree with a model and
-// with themselves, nothing is above its budget, and nobody leaves who should not. PROPERTY_STEPS says how many.
+// with themselves, nothing is above its budget, and nobody leaves who should not. PROPERTY_STEPS says how many steps, in parts
+// for a file each, so that they run side by side.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { OBJECTIVES, STRATEGIES } from '../../../core/contract/policy.ts';
-import { ADAPTERS, type Ground, openGround } from '../../support/books/ground.ts';
-import { type KvBooks, openKvBooks } from '../../support/books/kv.ts';
-import { openTensorBooks, PAYLOADS, TENANTS, type TensorBooks } from '../../support/books/tensors.ts';
-import { type Kind, kind, walk } from '../../support/property.ts';
+import { type Kind, kind, walk } from '../property.ts';
+import { ADAPTERS, type Ground, openGround } from './ground.ts';
+import { type KvBooks, openKvBooks } from './kv.ts';
+import { openTensorBooks, PAYLOADS, TENANTS, type TensorBooks } from './tensors.ts';
 
 const STEPS = Number(process.env.PROPERTY_STEPS ?? 1_000_000);
-/** Each a test of its own, so that none takes long. */
 const PARTS = 4;
 
 interface Books {
@@ -118,8 +118,9 @@ function open(): Books {
   return { ground, tensors, kv: openKvBooks(ground, tensors.makeRoom) };
 }
 
-for (let part = 0; part < PARTS; part++)
-  test(`tensors and KV agree with a model after every step, whatever is called (${part + 1} of ${PARTS})`, (t) => {
+/** One of the parts, from 0. */
+export const walkBooks = (part: number) =>
+  test('tensors and KV agree with a model after every step, whatever is called', (t) => {
     const happened = new Map<string, number>();
     walk<Books>(t, {
       kinds: [...ofBoth, ...ofTensors, ...ofKv],

@@ -1,0 +1,4 @@
+// Part 2 of the walk over the books of tensors and KV; see walk.ts.
+import { walkBooks } from '../../support/books/walk.ts';
+
+walkBooks(1);

@@ -1,0 +1,4 @@
+// Part 3 of the walk over the books of tensors and KV; see walk.ts.
+import { walkBooks } from '../../support/books/walk.ts';
+
+walkBooks(2);
