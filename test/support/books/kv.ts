@@ -1,6 +1,6 @@
 // The books of KV under any order of calls: real blocks, pins, stakes, leases and the cold shelf, and beside them what each block
 // should be. A sequence is a word: each letter stands for a block of equal tokens. Who leaves an adapter is looked at: nobody
-// held him, and no other was there whom none follows and who had a lower priority, or the same and was unused for longer.
+// held him, and no other was there whom none follows and who had a lower priority. Among equals the strategy chooses.
 import assert from 'node:assert/strict';
 import { type Root, rootOf, scopeOf } from '../../../core/cache/blocks.ts';
 import { createBook } from '../../../core/cache/kv-book.ts';
@@ -46,7 +46,6 @@ interface Known {
   readonly block: KvBlock;
   priority: number;
   expiresAt: number;
-  used: number;
   readers: number;
   /** The adapter that it has pages on. */
   adapter: string | undefined;
@@ -116,7 +115,6 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
   const reads: { release: () => void }[] = [];
   let pinned: Pinned[] = [];
   const left = new Map<KvCause, number>();
-  let uses = 0;
   /** Who leaves now does so by hand, or with his adapter. */
   let isTold = false;
   let bytesBefore = 0;
@@ -151,8 +149,7 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
     const followed = new Set([...known.values()].map(({ adapter, block }) => adapter && block.parent));
     for (const other of known.values()) {
       if (other.adapter !== one.adapter || holdersOf(other) > 0 || followed.has(other.block)) continue;
-      const isBefore = other.priority < one.priority || (other.priority === one.priority && other.used < one.used);
-      assert.ok(!isBefore, `${one.name} left before ${other.name}`);
+      assert.ok(other.priority >= one.priority, `${one.name} left before ${other.name}`);
     }
   }
 
@@ -160,7 +157,6 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
     for (const block of chain.toReversed()) {
       const one = known.get(block);
       assert.ok(one);
-      one.used = ++uses;
       one.priority = Math.max(one.priority, priority);
       one.expiresAt = Math.max(one.expiresAt, expiresAt);
     }
@@ -461,7 +457,7 @@ const fresh = (name: string, block: KvBlock) => ({
     name,
     block,
     adapter: block.kept.hot?.lease.adapter,
-    used: 0,
+
     readers: 0,
     stakes: new Set<string>(),
     pins: new Map<string, number>(),
