@@ -2,7 +2,7 @@
 import type { Hono } from 'hono';
 import { leaving } from './bodies.ts';
 import type { Cache } from './cache/cache.ts';
-import type { Kv } from './cache/kv.ts';
+import type { Kv } from './cache/kv/kv.ts';
 import { checkQuerySchema, parseBody, parseQuery } from './contract/messages.ts';
 import { policyBodySchema } from './contract/policy.ts';
 import { allow, type CoreEnv, jsonBody } from './route.ts';

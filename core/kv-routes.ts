@@ -1,7 +1,7 @@
 // The routes of the KV of token sequences. What comes is checked here and handed to the cache's kv.
 import type { Hono } from 'hono';
 import { leaving } from './bodies.ts';
-import type { Kv } from './cache/kv.ts';
+import type { Kv } from './cache/kv/kv.ts';
 import { kvAttentionQuerySchema, kvLoadSchema, kvStoreQuerySchema } from './contract/kv.ts';
 import {
   kvClearSchema,

@@ -9,7 +9,7 @@ import { type Listener, listen, startEdge } from '../edge/node.ts';
 import { openCache } from './cache/cache.ts';
 import { createClaims } from './cache/claims.ts';
 import { openDigests } from './cache/digest.ts';
-import { openKv } from './cache/kv.ts';
+import { openKv } from './cache/kv/kv.ts';
 import { createAuthenticate, createSealKey } from './callers.ts';
 import { BLOCK_TOKENS } from './codec/pages.ts';
 import { type CoreConfig, coreSettings, readCoreConfig } from './config.ts';

@@ -3,7 +3,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Cache } from './cache/cache.ts';
 import type { Claims } from './cache/claims.ts';
-import type { Kv } from './cache/kv.ts';
+import type { Kv } from './cache/kv/kv.ts';
 import type { Pieces } from './gpu/pieces.ts';
 import type { AdapterReport, Pool } from './gpu/pool.ts';
 import type { Store } from './store/store.ts';

@@ -6,7 +6,7 @@ import { addBatchRoutes } from './batch-routes.ts';
 import { leaving } from './bodies.ts';
 import type { Cache } from './cache/cache.ts';
 import type { Claims } from './cache/claims.ts';
-import type { Kv } from './cache/kv.ts';
+import type { Kv } from './cache/kv/kv.ts';
 import { addCacheRoutes } from './cache-routes.ts';
 import type { Authenticate, SealKey } from './callers.ts';
 import { addClaimRoutes } from './claim-routes.ts';

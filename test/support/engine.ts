@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { type Cache, type CacheOptions, type Found, openCache, type PutOptions } from '../../core/cache/cache.ts';
 import { openDigests } from '../../core/cache/digest.ts';
-import { type Kv, type KvOptions, openKv } from '../../core/cache/kv.ts';
+import { type Kv, type KvOptions, openKv } from '../../core/cache/kv/kv.ts';
 import type { TensorEntry } from '../../core/contract/messages.ts';
 import { PAGE_BYTES, pageBytesFor, SLAB_BYTES } from '../../core/gpu/arena.ts';
 import type { GpuLease } from '../../core/gpu/gpu-lease.ts';

@@ -1,5 +1,5 @@
 // What is staged for attention, as numbers: groups of pages fit into scratch, runs into their bounds, and no dispatch reads
-// and writes one buffer. Whether the result is right is tried on adapters: test/core/cache/kv-rope.test.ts.
+// and writes one buffer. Whether the result is right is tried on adapters: test/core/cache/kv/rope.test.ts.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Form } from '../../../core/codec/pages.ts';

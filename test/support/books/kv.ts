@@ -2,12 +2,12 @@
 // should be. A sequence is a word: each letter stands for a block of equal tokens. Who leaves an adapter is looked at: nobody
 // held him, and no other was there whom none follows and who had a lower priority. Among equals the strategy chooses.
 import assert from 'node:assert/strict';
-import { type Root, rootOf, scopeOf } from '../../../core/cache/blocks.ts';
-import { createBook } from '../../../core/cache/kv-book.ts';
-import { clear } from '../../../core/cache/kv-clear.ts';
-import { createHeldPages, type Held, type HeldPages, type KvBlock } from '../../../core/cache/kv-held.ts';
-import type { Packings } from '../../../core/cache/kv-packages.ts';
-import { createPins } from '../../../core/cache/kv-pins.ts';
+import { type Root, rootOf, scopeOf } from '../../../core/cache/kv/blocks.ts';
+import { createBook } from '../../../core/cache/kv/book.ts';
+import { clear } from '../../../core/cache/kv/clear.ts';
+import { createHeldPages, type Held, type HeldPages, type KvBlock } from '../../../core/cache/kv/held.ts';
+import type { Packings } from '../../../core/cache/kv/packages.ts';
+import { createPins } from '../../../core/cache/kv/pins.ts';
 import { BLOCK_TOKENS, type Form, pageBytes } from '../../../core/codec/pages.ts';
 import type { KvCause } from '../../../core/contract/kv-calls.ts';
 import { Problem } from '../../../core/contract/problems.ts';

@@ -1,0 +1,198 @@
+// Blocks on their way to the cold shelf, ahead of need: while pages take more than a share of their budget, or of an adapter, those that would
+// leave next are given packages, some at a time, in the background. Leaving is then only giving pages back. A block that has
+// to go before it has its package is forgotten.
+// Pages are compared with their seals before anything is made of them.
+import { pack } from '../../codec/packing.ts';
+import type { PagePart } from '../../codec/packing-desk.ts';
+import { BLOCK_TOKENS, type Part, partBytes } from '../../codec/pages.ts';
+import type { KvShape } from '../../contract/kv.ts';
+import type { Pieces } from '../../gpu/pieces.ts';
+import { type Held, type HeldPages, HOT, hotOn, type KvBlock } from './held.ts';
+import type { Package, Reserved } from './packages.ts';
+import { damagedAmong, forget } from './seals.ts';
+
+/** Of the budget of pages, and of each adapter: above it, packages are made. */
+const LOW_WATER = 0.85;
+/** Of one batch; one block at least. */
+const BATCH_BYTES = 8 << 20;
+const BATCH_BLOCKS = 32;
+/** What containers and seals add to records, for each part at most. */
+const PART_BYTES_MORE = 64;
+
+export interface Demotion {
+  /** Pages were leased: looks, soon, whether packages are due. */
+  wake(): void;
+  /** Packages for those that would leave if so many bytes were leased: then nobody has to be forgotten for those. */
+  ahead(bytes: number, signal: AbortSignal): Promise<void>;
+  /** Gives blocks packages now, as far as there is room for them. */
+  pack(blocks: readonly KvBlock[], signal: AbortSignal): Promise<void>;
+  /** Nothing is due or under way. */
+  settled(): Promise<void>;
+  stats(): { packed: number; packedBytes: number; pageBytes: number; ms: number; failures: number };
+  close(): Promise<void>;
+}
+
+export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
+  const { blocks, shelf } = held;
+  const closing = new AbortController();
+  const done = { packed: 0, packedBytes: 0, pageBytes: 0, ms: 0, failures: 0 };
+  let running: Promise<void> | undefined;
+  let isDue = false;
+
+  /** Those that would leave next and have no package, as if those before them had left; so many bytes have to. */
+  function next(bytesOver: number, tier: string): KvBlock[] {
+    let over = bytesOver;
+    const batch: KvBlock[] = [];
+    let bytes = 0;
+    for (const block of blocks.wouldLeave(tier)) {
+      const { hot, cold } = block.kept;
+      const own = hot?.lease.bytes ?? 0;
+      const isFull = batch.length > 0 && (bytes + own > BATCH_BYTES || batch.length === BATCH_BLOCKS);
+      if (over <= 0 || isFull) break;
+      over -= own;
+      if (cold) continue;
+      batch.push(block);
+      bytes += own;
+    }
+    return batch;
+  }
+
+  async function run(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve)); // whoever leased goes on first
+    while (isDue && !closing.signal.aborted) {
+      isDue = false;
+      await packDue(closing.signal).catch(() => {
+        if (!closing.signal.aborted) done.failures++; // an adapter is lost, or all pieces are in use: at the next wake again
+      });
+    }
+  }
+
+  async function packDue(signal: AbortSignal): Promise<void> {
+    await packNext(() => held.bytes - LOW_WATER * held.bytesMax, HOT, signal);
+    for (const { adapter } of held.adapters()) {
+      const bytesOver = () => {
+        const own = held.adapters().find((each) => each.adapter === adapter);
+        return own ? own.bytes - LOW_WATER * own.capacity : 0;
+      };
+      await packNext(bytesOver, hotOn(adapter), signal);
+    }
+  }
+
+  /** Until nothing is due, or there is no room. */
+  async function packNext(bytesOver: () => number, tier: string, signal: AbortSignal): Promise<void> {
+    for (let batch = next(bytesOver(), tier); batch.length > 0; batch = next(bytesOver(), tier)) {
+      const before = done.packed;
+      await packAll(batch, signal);
+      if (done.packed === before) return;
+    }
+  }
+
+  async function packAll(all: readonly KvBlock[], signal: AbortSignal): Promise<void> {
+    const here = all.filter(({ removed, kept }) => !removed && kept.hot && !kept.cold);
+    for (const some of Map.groupBy(here, ({ kept }) => kept.hot?.lease.adapter).values()) await packSome(some, signal);
+  }
+
+  /** Of one adapter. */
+  async function packSome(all: readonly KvBlock[], signal: AbortSignal): Promise<void> {
+    const some = all.filter(({ removed, kept }) => !removed && kept.hot);
+    const begun = performance.now();
+    const { pages, release } = held.read(some);
+    const rooms: Reserved[] = [];
+    try {
+      const piece = await pieces.take(signal);
+      try {
+        const damaged = await damagedAmong(pages, {}, signal);
+        for (const index of damaged.keys()) forget(held, some[index], pages[index]);
+        const jobs = roomFor(some, pages, damaged, rooms);
+        const [first] = pages;
+        if (!first) return;
+        const parts = jobs.flatMap(({ block, own }) => partsOf(block.root.shape, own));
+        const packed = await pack(
+          parts.map(({ part, name, own }) => ({ part, packing: own.packing[name] })),
+          { piece, run: (work) => first.lease.run(work, { signal }) },
+        );
+        for (const { block, own, room } of jobs) {
+          const layers = packed.splice(0, own.lease.pages * 2);
+          if (block.removed || block.kept.hot !== own || block.kept.cold) continue;
+          const made = packageOf(own, layers);
+          room.put(block, made);
+          done.packed++;
+          done.packedBytes += made.bytes;
+          done.pageBytes += own.lease.bytes;
+        }
+      } finally {
+        piece.release();
+      }
+    } finally {
+      for (const room of rooms) room.release();
+      release();
+      done.ms += performance.now() - begun;
+    }
+  }
+
+  /** As many of them as the shelf takes. */
+  function roomFor(
+    some: readonly KvBlock[],
+    pages: readonly Held[],
+    damaged: ReadonlyMap<number, number>,
+    rooms: Reserved[],
+  ): { block: KvBlock; own: Held; room: Reserved }[] {
+    const jobs: { block: KvBlock; own: Held; room: Reserved }[] = [];
+    for (const [index, block] of some.entries()) {
+      const own = pages[index];
+      if (!own || damaged.has(index)) continue;
+      const room = shelf.reserve(own.lease.bytes + 2 * own.lease.pages * PART_BYTES_MORE);
+      if (!room) break;
+      rooms.push(room);
+      jobs.push({ block, own, room });
+    }
+    return jobs;
+  }
+
+  return {
+    wake() {
+      if (shelf.bytesMax === 0 || closing.signal.aborted) return;
+      isDue = true;
+      running ??= run().finally(() => {
+        running = undefined;
+      });
+    },
+    ahead: (bytes, signal) => packNext(() => held.bytes + bytes - held.bytesMax, HOT, signal),
+    pack: packAll,
+    async settled() {
+      while (running) await running;
+    },
+    stats: () => ({ ...done }),
+    async close() {
+      closing.abort();
+      await running;
+    },
+  };
+}
+
+/** K and V of each layer, in that order. */
+export function partsOf(shape: KvShape, own: Pick<Held, 'lease' | 'form' | 'packing'>) {
+  const { kvHeads, dim } = shape;
+  const part = (name: Part, layer: number): PagePart => {
+    const { binding, byteOffset } = own.lease.range(layer);
+    const offset = byteOffset + (name === 'v' ? partBytes(shape, own.form.k) : 0);
+    const size = partBytes(shape, own.form[name]);
+    return { range: { at: binding, offset, size }, codec: own.form[name], vectors: kvHeads * BLOCK_TOKENS, dim };
+  };
+  return Array.from({ length: own.lease.pages }, (_, layer) =>
+    (['k', 'v'] as const).map((name) => ({ part: part(name, layer), name, own })),
+  ).flat();
+}
+
+function packageOf(own: Held, packed: readonly Package['layers'][number]['k'][]): Package {
+  const layers = Array.from({ length: packed.length / 2 }, (_, layer) => {
+    const [k, v] = packed.slice(layer * 2, layer * 2 + 2);
+    if (!k || !v) throw new Error(`layer ${layer} was not packed`);
+    return { k, v };
+  });
+  const isLossy = packed.some(({ how }) => how === 'ec');
+  const seals = isLossy ? undefined : own.seals.words.slice();
+  const bytes = packed.reduce((sum, part) => sum + part.bytes.length + (part.seal?.byteLength ?? 0), 0);
+  const { form, wanted, packing, means } = own;
+  return { form, wanted, packing, means, layers, seals, bytes: bytes + (seals?.byteLength ?? 0) };
+}

@@ -1,0 +1,370 @@
+// What is held of blocks. Pages: room for them on adapters, within a budget of their own; who has to go when it is short; and
+// giving them back. A block's pages lie on one adapter, one page a layer, on that of the block before it where there is
+// room. A block that has a package on the shelf too (packages.ts) is only without its pages then; others are forgotten.
+// Invariants: nothing is leased beyond the budget as it is then (it shrinks while an adapter is away), a lease is released
+// once, and each block has pages or a package.
+
+import type { CodedPages } from '../../codec/attention.ts';
+import { BLOCK_TOKENS, type Form, type Part, pageBytes, sameForm } from '../../codec/pages.ts';
+import type { KvShape } from '../../contract/kv.ts';
+import type { KvCause } from '../../contract/kv-calls.ts';
+import { problem } from '../../contract/problems.ts';
+import type { GpuLease } from '../../gpu/gpu-lease.ts';
+import type { Pool } from '../../gpu/pool.ts';
+import { type Course, DEFAULT_COURSE } from '../course.ts';
+import { type Block, type Blocks, createBlocks } from './blocks.ts';
+import { createShelf, type Package, type Packings, type Shelf } from './packages.ts';
+import type { Seals } from './seals.ts';
+
+/** What a block has on an adapter; replaced as a whole. */
+export interface Held extends CodedPages {
+  /** What it is to become once enough blocks follow it. */
+  readonly wanted: Form;
+  /** What its pages were when they were stored. */
+  readonly seals: Seals;
+  /** How it is packed when it leaves. */
+  readonly packing: Packings;
+}
+
+/** Where a block is: on an adapter, in memory, or in both. */
+export interface Kept {
+  hot: Held | undefined;
+  cold: Package | undefined;
+  /** What K and V are told as, where that is not what their records are. */
+  readonly grades: Readonly<Record<Part, string | undefined>>;
+}
+export type KvBlocks = Blocks<Kept>;
+export type KvBlock = Block<Kept>;
+
+export interface HeldOptions {
+  readonly pool: Pick<Pool, 'ready' | 'capacityBytes' | 'places' | 'lease' | 'reportOf'>;
+  /** Of the adapters' memory. */
+  readonly share: number;
+  /** Tensors leave the lease's adapter for it; false if that is not enough. */
+  readonly makeRoom: (lease: GpuLease, bytes: number) => boolean;
+  /** Pages were leased. */
+  readonly leased: () => void;
+  /** Of the shelf. */
+  readonly coldBytesMax: number;
+  /** By which strategy blocks leave. */
+  readonly course?: Course;
+  readonly now: () => number;
+  /** A block is not held any more. */
+  readonly left: (block: KvBlock, cause: KvCause) => void;
+  /** Its pages are on another adapter now, or gone or back. */
+  readonly moved: (block: KvBlock) => void;
+}
+
+export interface HeldPages {
+  readonly blocks: KvBlocks;
+  readonly shelf: Shelf;
+  /** Of pages. */
+  readonly bytes: number;
+  /** The most that it has ever been. */
+  readonly bytesMost: number;
+  /** As it is now. */
+  readonly bytesMax: number;
+  /** Of pages on each adapter that has some, and of all its memory. */
+  adapters(): { readonly adapter: string; readonly bytes: number; readonly capacity: number }[];
+  /** Times that a block was left without its pages, and kept. */
+  readonly demotions: number;
+  readonly evictions: number;
+  /** Blocks of which something was not what it had been, and what was forgotten with them. */
+  readonly damages: number;
+  /** Pages for a block, others leaving if they must; near another if there is room. Throws `capacity_exhausted`. */
+  lease(shape: KvShape, form: Form, near?: GpuLease): GpuLease;
+  /** On the adapter of another lease; undefined where that has no room for it. */
+  leaseNear(near: Pick<GpuLease, 'adapter'>, shape: KvShape, form: Form): GpuLease | undefined;
+  /** The same where an adapter (the named one) has free room; others leave for the budget only. */
+  freeLease(shape: KvShape, form: Form, on?: string): GpuLease | undefined;
+  /** Given back without having been held. */
+  release(lease: GpuLease): void;
+  /** What blocks have on adapters now, each of them; it stays until `release`, whatever takes its place. */
+  read(blocks: readonly KvBlock[]): { readonly pages: readonly Held[]; readonly release: () => void };
+  /**
+   * Other pages in the place of the old ones, which go back with their last reader. Where those are no longer the block's,
+   * the other ones go back at once: false.
+   */
+  replace(block: KvBlock, old: Held, pages: Held): boolean;
+  /** Pages for a block that had none, out of its package; where it has gone or has some, they go back at once: false. */
+  returned(block: KvBlock, pages: Held): boolean;
+  /** Its pages go; false where it has no package, and all as it was. */
+  cool(block: KvBlock): boolean;
+  /** It is not what it was: its pages go, and without a package it is forgotten with what follows it, so many. */
+  damaged(block: KvBlock): number;
+  /** What contradicts the invariants, a line each; none if all is well. */
+  faults(): string[];
+  /** Forgets what was only on adapters that are gone. */
+  dropLost(): number;
+}
+
+/** Of the index: blocks with pages anywhere, and with pages on one adapter. */
+export const HOT = 'hot';
+export const hotOn = (adapter: string): string => `hot on ${adapter}`;
+const COLD = 'cold';
+
+const tiersOf = ({ hot, cold }: Kept): string[] => [
+  ...(hot ? [HOT, hotOn(hot.lease.adapter)] : []),
+  ...(cold ? [COLD] : []),
+];
+
+/** A page a layer. */
+const bytesOf = (shape: KvShape, form: Form): number => pageBytes(shape, form) * shape.layers;
+
+export function createHeldPages({
+  pool,
+  share,
+  makeRoom,
+  coldBytesMax,
+  course = DEFAULT_COURSE,
+  now,
+  leased,
+  left,
+  moved,
+}: HeldOptions): HeldPages {
+  const budget = () => share * pool.capacityBytes;
+  let bytes = 0;
+  let bytesMost = 0;
+  let evictions = 0;
+  let demotions = 0;
+  let damages = 0;
+  const blocks: KvBlocks = createBlocks<Kept>({
+    blockTokens: BLOCK_TOKENS,
+    ...{ course, tiersOf, capacity, now, gone, left },
+    bytesOf: ({ hot, cold }) => hot?.lease.bytes ?? cold?.bytes ?? 0,
+  });
+  const shelf = createShelf({
+    bytesMax: coldBytesMax,
+    // whoever has no pages goes as a whole, and what follows with it
+    leaving: () => blocks.leaving(COLD).filter((block) => block.kept.hot !== undefined || blocks.isLast(block)),
+    forget: evict,
+    changed: (block) => blocks.changed(block),
+  });
+  /** How many read pages now; and those that are no block's any more. */
+  const readers = new Map<Held, number>();
+  const replaced = new Set<Held>();
+  /** All that was leased and not given back. */
+  const leases = new Set<GpuLease>();
+  /** By adapter. */
+  const places = new Map<string, number>();
+
+  function count({ adapter, bytes: own }: GpuLease, sign: 1 | -1): void {
+    bytes += sign * own;
+    bytesMost = Math.max(bytesMost, bytes);
+    places.set(adapter, (places.get(adapter) ?? 0) + sign * own);
+  }
+
+  /** In blocks, as large as they are now. */
+  function capacity(): number {
+    const own = bytes / Math.max(1, leases.size);
+    const packed = shelf.packages > 0 ? shelf.bytes / shelf.packages : own;
+    return own > 0 && packed > 0 ? Math.floor(budget() / own + coldBytesMax / packed) : blocks.size;
+  }
+
+  function gone(block: KvBlock): void {
+    setPages(block, undefined);
+    shelf.drop(block);
+  }
+
+  /** The old ones go back with their last reader. */
+  function setPages(block: KvBlock, pages: Held | undefined): void {
+    const old = block.kept.hot;
+    block.kept.hot = pages;
+    blocks.changed(block);
+    if (!old) return;
+    if (readers.has(old)) replaced.add(old);
+    else release(old.lease);
+  }
+
+  function release(lease: GpuLease): void {
+    if (!leases.delete(lease)) throw new Error(`pages on ${lease.adapter} were given back twice`);
+    count(lease, -1);
+    lease.release();
+  }
+
+  function leave(pages: Held): void {
+    const left = (readers.get(pages) ?? 1) - 1;
+    if (left > 0) return void readers.set(pages, left);
+    readers.delete(pages);
+    if (replaced.delete(pages)) release(pages.lease);
+  }
+
+  /** True once `wanted` bytes more are within the budget. */
+  function withinBudget(wanted: number): boolean {
+    const bytesMax = budget();
+    if (wanted > bytesMax) return false;
+    for (const block of blocks.leaving(HOT)) {
+      if (bytes + wanted <= bytesMax) break;
+      if (!cool(block)) evict(block);
+    }
+    return bytes + wanted <= bytesMax;
+  }
+
+  function evict(block: KvBlock): void {
+    evictions += blocks.remove(block, 'evicted');
+  }
+
+  function cool(block: KvBlock): boolean {
+    if (!block.kept.cold || !block.kept.hot) return false;
+    setPages(block, undefined);
+    shelf.spare(block, false);
+    demotions++;
+    moved(block);
+    return true;
+  }
+
+  /** Tensors leave first: KV has its budget, and tensors are on disk as a rule. */
+  function fits(lease: GpuLease, wanted: number): boolean {
+    if (lease.grow(wanted) || makeRoom(lease, wanted)) return true;
+    const trial = lease.trial();
+    const leaving: KvBlock[] = [];
+    for (const block of blocks.wouldLeave(hotOn(lease.adapter))) {
+      if (!block.kept.hot) continue;
+      trial.give(block.kept.hot.lease);
+      leaving.push(block);
+      if (trial.fits(wanted)) break;
+    }
+    if (!trial.fits(wanted)) return false;
+    for (const block of leaving) if (!block.removed && !cool(block)) evict(block);
+    return lease.grow(wanted);
+  }
+
+  /** The pages of a block on one adapter; undefined if it does not come to fit. */
+  function leaseOn(adapter: string, shape: KvShape, form: Form, fit: typeof fits): GpuLease | undefined {
+    const lease = pool.lease({ adapter, pageBytes: pageBytes(shape, form) });
+    if (fit(lease, bytesOf(shape, form))) {
+      count(lease, 1);
+      leases.add(lease);
+      leased();
+      return lease;
+    }
+    lease.release();
+    return undefined;
+  }
+
+  return {
+    blocks,
+    shelf,
+    get bytes() {
+      return bytes;
+    },
+    get bytesMost() {
+      return bytesMost;
+    },
+    get bytesMax() {
+      return budget();
+    },
+    adapters: () =>
+      [...places].map(([adapter, own]) => ({ adapter, bytes: own, capacity: pool.reportOf(adapter).memory.capacity })),
+    get demotions() {
+      return demotions;
+    },
+    get evictions() {
+      return evictions;
+    },
+    get damages() {
+      return damages;
+    },
+    lease(shape, form, near) {
+      const wanted = bytesOf(shape, form);
+      if (!withinBudget(wanted))
+        throw problem(
+          'capacity_exhausted',
+          `A block of ${wanted} bytes is beyond the ${budget()} set aside for KV (KV_MEMORY_PERCENT).`,
+        );
+      const places = pool.places(pageBytes(shape, form));
+      const first = near && places.includes(near.adapter) ? [near.adapter] : [];
+      for (const adapter of new Set([...first, ...places])) {
+        const lease = leaseOn(adapter, shape, form, fits);
+        if (lease) return lease;
+      }
+      throw problem('capacity_exhausted', `No adapter has room for a block of ${wanted} bytes of KV.`);
+    },
+    leaseNear({ adapter }, shape, form) {
+      const isOpen = pool.ready && pool.places(pageBytes(shape, form)).includes(adapter);
+      if (!isOpen || !withinBudget(bytesOf(shape, form))) return undefined;
+      return leaseOn(adapter, shape, form, fits);
+    },
+    freeLease(shape, form, on) {
+      if (!withinBudget(bytesOf(shape, form))) return undefined;
+      const places = pool.ready ? pool.places(pageBytes(shape, form)) : [];
+      for (const adapter of places) {
+        if (on !== undefined && adapter !== on) continue;
+        const lease = leaseOn(adapter, shape, form, (each, wanted) => each.grow(wanted));
+        if (lease) return lease;
+      }
+      return undefined;
+    },
+    release,
+    read(read) {
+      const letGo = blocks.hold(read);
+      const pages = read.map(({ hash, kept }) => {
+        if (!kept.hot) throw new Error(`block ${hash} was to be read, and is on no adapter`);
+        return kept.hot;
+      });
+      for (const each of pages) readers.set(each, (readers.get(each) ?? 0) + 1);
+      return {
+        pages,
+        release() {
+          for (const each of pages) leave(each);
+          letGo();
+        },
+      };
+    },
+    replace(block, old, pages) {
+      if (block.kept.hot !== old) {
+        release(pages.lease);
+        return false;
+      }
+      setPages(block, pages);
+      if (!sameForm(old.form, pages.form)) shelf.drop(block); // it is of what was
+      if (old.lease.adapter !== pages.lease.adapter) moved(block);
+      return true;
+    },
+    returned(block, pages) {
+      if (block.removed || block.kept.hot) {
+        release(pages.lease);
+        return false;
+      }
+      setPages(block, pages);
+      // what has lost something in its package would lose its smallness without it
+      if (block.kept.cold?.seals) shelf.spare(block, true);
+      moved(block);
+      return true;
+    },
+    cool,
+    damaged(block) {
+      const gone = cool(block) ? 0 : blocks.remove(block, 'damaged');
+      damages += Math.max(1, gone);
+      return gone;
+    },
+    faults() {
+      const found: string[] = [];
+      const sum = [...leases].reduce((all, lease) => all + lease.bytes, 0);
+      if (sum !== bytes) found.push(`${bytes} bytes of KV are counted, ${sum} are leased`);
+      const owners = new Set<GpuLease>();
+      let [cold, packages] = [0, 0];
+      for (const { hash, parent, kept, removed } of blocks.all()) {
+        if (removed || parent?.removed) found.push(`block ${hash} is found, and it or the one before it is removed`);
+        if (!kept.hot && !kept.cold) found.push(`block ${hash} is found, and has neither pages nor a package`);
+        cold += kept.cold?.bytes ?? 0;
+        packages += kept.cold ? 1 : 0;
+        if (!kept.hot) continue;
+        if (!leases.has(kept.hot.lease)) found.push(`block ${hash} has pages that were given back`);
+        if (owners.has(kept.hot.lease)) found.push(`block ${hash} has the pages of another`);
+        owners.add(kept.hot.lease);
+      }
+      // removed ones that somebody still holds, and room that is reserved, are counted too
+      if (cold > shelf.bytes || packages > shelf.packages)
+        found.push(`packages have ${cold} bytes, and the shelf counts ${shelf.bytes}`);
+      if (shelf.bytes > shelf.bytesMax) found.push(`the shelf has ${shelf.bytes} bytes of ${shelf.bytesMax}`);
+      return found;
+    },
+    dropLost() {
+      const lost = [...blocks.all()].filter(({ kept }) => kept.hot?.lease.lost);
+      let forgotten = 0;
+      for (const block of lost) if (!block.removed && !cool(block)) forgotten += blocks.remove(block, 'lost');
+      return forgotten;
+    },
+  };
+}
