@@ -115,6 +115,7 @@ export interface Blocks<P> {
   insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, kept: P, wish?: Wish): Block<P>;
   /** Out of the index, with all that follow it, so many; `gone` is told of each as soon as nobody holds it. */
   remove(block: Block<P>, cause: KvCause): number;
+  /** They stay; whoever holds a block and not what it follows may see it removed with that. */
   hold(blocks: readonly Block<P>[]): () => void;
   /** Blocks that may leave, or those that may leave a tier, the first one first; whoever takes one does so before asking for the next. */
   leaving(tier?: string): Generator<Block<P>, void, void>;
@@ -412,4 +413,11 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     expired: () => [...expiring].filter(({ expiresAt, holders }) => expiresAt <= now() && holders === 0),
     all,
   };
+}
+
+/** A block and all that it follows, the chain's first one at the end. */
+export function withParents<P>(block: Block<P>): Block<P>[] {
+  const chain: Block<P>[] = [];
+  for (let one: Block<P> | undefined = block; one; one = one.parent) chain.push(one);
+  return chain;
 }

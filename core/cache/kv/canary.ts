@@ -13,7 +13,7 @@ import type { Held, HeldPages, KvBlock } from './held.ts';
 import { recodeLayer } from './recode.ts';
 
 export interface CanaryOptions {
-  readonly held: Pick<HeldPages, 'read' | 'freeLease' | 'release' | 'bytes' | 'bytesMax'>;
+  readonly held: Pick<HeldPages, 'blocks' | 'read' | 'freeLease' | 'release' | 'bytes' | 'bytesMax'>;
   /** Of all that is asked, 0 to 1. */
   readonly share: number;
   readonly random: () => number;
@@ -85,7 +85,8 @@ export function createCanary({ held, share, random, isGpu, log }: CanaryOptions)
     if (random() >= share) return;
     const blocks = comparable(heard.blocks);
     if (blocks.length === 0 || looking) return void skipped++;
-    const reading = held.read(blocks); // now: they are held no longer than this call
+    const letGo = held.blocks.hold(heard.blocks); // now: they are held no longer than this call
+    const reading = held.read(blocks);
     looking = look(heard, reading.pages)
       .catch((error: unknown) => {
         failed++;
@@ -93,6 +94,7 @@ export function createCanary({ held, share, random, isGpu, log }: CanaryOptions)
       })
       .finally(() => {
         reading.release();
+        letGo();
         looking = undefined;
       });
   }

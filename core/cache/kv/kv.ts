@@ -269,6 +269,7 @@ export function openKv(options: KvOptions): Kv {
     const wish = { priority, expiresAt: ttl === undefined ? Number.POSITIVE_INFINITY : now() + ttl * 1000 };
     const chain: KvBlock[] = [];
     let before = 0;
+    let lostOn: string | undefined;
     for (let at = 0; at + BLOCK_TOKENS <= tokens.length; at += BLOCK_TOKENS) {
       const own = tokens.subarray(at, at + BLOCK_TOKENS);
       let known = blocks.find(root, chain.at(-1), own);
@@ -279,7 +280,8 @@ export function openKv(options: KvOptions): Kv {
       const made = known ? undefined : intake.pagesOf(chain.length);
       if (made?.lease.lost) {
         held.release(made.lease);
-        throw lostMeanwhile(made.lease.adapter);
+        lostOn = made.lease.adapter;
+        break; // what came before it is held, and is the tenant's
       }
       if (known) blocks.want(known, wish);
       const block =
@@ -290,9 +292,10 @@ export function openKv(options: KvOptions): Kv {
       chain.push(block);
     }
     if (chain.length === 0 && intake.cutShort) throw intake.cutShort.fault;
-    if (chain.length === 0 && tokens.length >= BLOCK_TOKENS) throw lostMeanwhile('An adapter');
+    if (chain.length === 0 && tokens.length >= BLOCK_TOKENS) throw lostMeanwhile(lostOn ?? 'An adapter');
     blocks.touch(chain, wish);
     book.stored(chain, tenant);
+    if (lostOn !== undefined) throw lostMeanwhile(lostOn);
     const release = blocks.hold(chain);
     try {
       await seal(chain, signal);

@@ -6,6 +6,7 @@
 import { problem } from '../../contract/problems.ts';
 import type { GpuLease } from '../../gpu/gpu-lease.ts';
 import { PIECE_BYTES, type Piece, type Pieces } from '../../gpu/pieces.ts';
+import { withParents } from './blocks.ts';
 import type { HeldPages, KvBlock } from './held.ts';
 import { damagedAmong, forget } from './seals.ts';
 
@@ -65,6 +66,7 @@ export async function moveBlock(
   room = held.freeLease,
 ): Promise<boolean> {
   if (block.removed || !block.kept.hot) return false;
+  const letGo = held.blocks.hold(withParents(block)); // else room made on the way could cost what it follows, and it
   const { pages, release } = held.read([block]);
   try {
     const [from] = pages;
@@ -91,6 +93,7 @@ export async function moveBlock(
     }
   } finally {
     release();
+    letGo();
   }
 }
 
