@@ -155,6 +155,8 @@ interface Standing {
   count: number;
 }
 
+const ownerOf = ({ scope, model }: Pick<Root, 'scope' | 'model'>): string => JSON.stringify([scope, model]);
+
 export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
   const { blockTokens, now, gone, left, course = DEFAULT_COURSE } = options;
   const tree = new PrefixTree(blockTokens);
@@ -169,6 +171,8 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     portfolio: course.adjustEvery === undefined ? {} : { interval: course.adjustEvery },
   });
   const roots = new Map<string, Standing>();
+  /** The same by scope and model: how many there are in all is nothing to those who look for theirs. */
+  const layouts = new Map<string, Set<Root>>();
   const tiers = new Map<string, Tier>();
   /** Those that expire at all. */
   const expiring = new Set<Block<P>>();
@@ -269,9 +273,13 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
 
   function stand(root: Root): Standing {
     const key = root.hash.toString('hex');
-    const standing = roots.get(key) ?? { root, place: tree.root(), count: 0 };
-    roots.set(key, standing);
+    const known = roots.get(key);
+    const standing = known ?? { root, place: tree.root(), count: 0 };
     standing.count++;
+    if (known) return known;
+    roots.set(key, standing);
+    const owner = ownerOf(root);
+    layouts.set(owner, (layouts.get(owner) ?? new Set()).add(root));
     return standing;
   }
 
@@ -306,6 +314,9 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     if (!standing || --standing.count > 0) return;
     roots.delete(key);
     tree.dropRoot(standing.place);
+    const own = layouts.get(ownerOf(standing.root));
+    own?.delete(standing.root);
+    if (own?.size === 0) layouts.delete(ownerOf(standing.root));
   }
 
   // ---- tiers
@@ -392,8 +403,7 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     match,
     nameOf,
     following,
-    layouts: (scope, model) =>
-      [...roots.values()].flatMap(({ root }) => (root.scope === scope && root.model === model ? [root] : [])),
+    layouts: (scope, model) => [...(layouts.get(ownerOf({ scope, model })) ?? [])],
     insert,
     remove,
     hold(held) {

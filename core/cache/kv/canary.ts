@@ -170,7 +170,9 @@ const told = ({ codecK, codecV, looks, error }: Pair): CanaryPair => {
 
 /** The latest of those that are exact and wait to be coded in one way, on one adapter. */
 function comparable(blocks: readonly KvBlock[]): KvBlock[] {
-  const waiting = blocks.filter(({ kept: { hot } }) => hot && isExact(hot.form) && !sameForm(hot.form, hot.wanted));
+  const waiting = blocks.filter(
+    ({ removed, kept: { hot } }) => !removed && hot && isExact(hot.form) && !sameForm(hot.form, hot.wanted),
+  );
   const last = waiting.at(-1)?.kept.hot;
   const alike = ({ kept: { hot } }: KvBlock) =>
     hot && last && sameForm(hot.wanted, last.wanted) && hot.lease.adapter === last.lease.adapter;

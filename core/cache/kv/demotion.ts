@@ -16,6 +16,10 @@ const LOW_WATER = 0.85;
 /** Of one batch; one block at least. */
 const BATCH_BYTES = 8 << 20;
 const BATCH_BLOCKS = 32;
+/** Are looked for at a time: to look is work for each that would leave before them. */
+const DUE_BLOCKS = 1024;
+/** Who would leave is looked at anew once so much of all blocks was leased. */
+const LOOK_EVERY = 1 / 128;
 /** What containers and seals add to records, for each part at most. */
 const PART_BYTES_MORE = 64;
 
@@ -38,23 +42,25 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
   const done = { packed: 0, packedBytes: 0, pageBytes: 0, ms: 0, failures: 0 };
   let running: Promise<void> | undefined;
   let isDue = false;
+  let leased = 0;
 
-  /** Those that would leave next and have no package, as if those before them had left; so many bytes have to. */
+  /**
+   * Those that would leave next and have no package, as if those before them had left; so many bytes have to. As far as the
+   * shelf has room for all of them: what leaves first would lose its package to what leaves later.
+   */
   function next(bytesOver: number, tier: string): KvBlock[] {
     let over = bytesOver;
-    const batch: KvBlock[] = [];
-    let bytes = 0;
+    let room = shelf.bytesMax;
+    const found: KvBlock[] = [];
     for (const block of blocks.wouldLeave(tier)) {
       const { hot, cold } = block.kept;
-      const own = hot?.lease.bytes ?? 0;
-      const isFull = batch.length > 0 && (bytes + own > BATCH_BYTES || batch.length === BATCH_BLOCKS);
-      if (over <= 0 || isFull) break;
-      over -= own;
-      if (cold) continue;
-      batch.push(block);
-      bytes += own;
+      if (over <= 0 || found.length === DUE_BLOCKS) break;
+      over -= hot?.lease.bytes ?? 0;
+      room -= cold?.bytes ?? (hot ? roomOf(hot) : 0);
+      if (room < 0) break;
+      if (!cold) found.push(block);
     }
-    return batch;
+    return found;
   }
 
   async function run(): Promise<void> {
@@ -80,10 +86,18 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
 
   /** Until nothing is due, or there is no room. */
   async function packNext(bytesOver: () => number, tier: string, signal: AbortSignal): Promise<void> {
-    for (let batch = next(bytesOver(), tier); batch.length > 0; batch = next(bytesOver(), tier)) {
-      const before = done.packed;
-      await packAll(batch, signal);
-      if (done.packed === before) return;
+    const tried = new Set<KvBlock>();
+    for (;;) {
+      // a package that left at once, for one that is wanted more, is not made again
+      const due = next(bytesOver(), tier).filter((block) => !tried.has(block));
+      if (due.length === 0) return;
+      for (const batch of batches(due)) {
+        if (bytesOver() <= 0) return;
+        const before = done.packed;
+        await packAll(batch, signal);
+        if (done.packed === before) return;
+      }
+      for (const block of due) tried.add(block);
     }
   }
 
@@ -141,7 +155,7 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
     for (const [index, block] of some.entries()) {
       const own = pages[index];
       if (!own || damaged.has(index)) continue;
-      const room = shelf.reserve(own.lease.bytes + 2 * own.lease.pages * PART_BYTES_MORE);
+      const room = shelf.reserve(roomOf(own));
       if (!room) break;
       rooms.push(room);
       jobs.push({ block, own, room });
@@ -152,6 +166,8 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
   return {
     wake() {
       if (shelf.bytesMax === 0 || closing.signal.aborted) return;
+      if (++leased < LOOK_EVERY * blocks.size) return;
+      leased = 0;
       isDue = true;
       running ??= run().finally(() => {
         running = undefined;
@@ -168,6 +184,25 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
       await running;
     },
   };
+}
+
+/** What its package takes at most. */
+const roomOf = ({ lease }: Pick<Held, 'lease'>): number => lease.bytes + 2 * lease.pages * PART_BYTES_MORE;
+
+/** In order. */
+function* batches(all: readonly KvBlock[]): Generator<KvBlock[], void, void> {
+  let batch: KvBlock[] = [];
+  let bytes = 0;
+  for (const block of all) {
+    const own = block.kept.hot?.lease.bytes ?? 0;
+    if (batch.length > 0 && (bytes + own > BATCH_BYTES || batch.length === BATCH_BLOCKS)) {
+      yield batch;
+      [batch, bytes] = [[], 0];
+    }
+    batch.push(block);
+    bytes += own;
+  }
+  if (batch.length > 0) yield batch;
 }
 
 /** K and V of each layer, in that order. */

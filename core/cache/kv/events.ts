@@ -82,7 +82,7 @@ export function createEvents(now: () => number): KvEvents {
         const event = log.kept[next % KEPT_MAX];
         if (event) yield { id: next, ...(JSON.parse(event) as KvEvent) }; // our own
         next++;
-      } else if (!(await more(log, quietMs, signal))) yield log.last;
+      } else if (!(await more(log, quietMs, signal))) yield next - 1;
     }
   }
 

@@ -297,11 +297,11 @@ export function createHeldPages({
     },
     release,
     read(read) {
-      const letGo = blocks.hold(read);
       const pages = read.map(({ hash, kept }) => {
         if (!kept.hot) throw new Error(`block ${hash} was to be read, and is on no adapter`);
         return kept.hot;
       });
+      const letGo = blocks.hold(read);
       for (const each of pages) readers.set(each, (readers.get(each) ?? 0) + 1);
       return {
         pages,

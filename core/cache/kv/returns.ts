@@ -65,7 +65,10 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   async function read(blocks: readonly KvBlock[], signal: AbortSignal): Promise<Reading> {
     const letGo = held.blocks.hold(blocks);
     try {
-      const count = await bring(blocks, signal, isWorth);
+      const brought = await bring(blocks, signal, isWorth);
+      // while the last ones came back, the first ones may have been cleared, lost or moved to memory
+      const left = blocks.slice(0, brought).findIndex(({ removed, kept }) => removed || !kept.hot);
+      const count = left < 0 ? brought : left;
       return { count, ...held.read(blocks.slice(0, count)) };
     } finally {
       letGo();
