@@ -1,5 +1,6 @@
 // Entries on their way from one adapter to another: on request, and when an adapter drains. Bytes go through pieces, a few
-// entries at a time; readers go on with the pages that they began on, and those pages go with the last of them. An entry
+// entries at a time; readers go on with the pages that they began on, and those pages go with the last of them. Names that
+// share their pages share them where they come, too. An entry
 // that is replaced, deleted or lost on the way is let go, and so is everything when the signal says so, what adapters are
 // asked for at that moment among it: what has moved by then has moved, what has not is where it was.
 import type { ProblemCode } from '../contract/problems.ts';
@@ -45,16 +46,23 @@ export interface Moves {
   /** Off an adapter that takes no new leases: to others where there is free room, else to the disk. */
   clear(adapter: string, signal: AbortSignal): Promise<Drained>;
   /** The same for one entry that has come to an adapter while it drains. */
-  leave(entry: Entry): Promise<void>;
+  leave(entry: Entry, signal: AbortSignal): Promise<void>;
 }
 
 export interface MovesOptions {
   readonly holdings: Holdings;
-  readonly pool: Pick<Pool, 'lease' | 'places'>;
+  readonly pool: Pick<Pool, 'lease' | 'places' | 'isDraining'>;
   readonly pieces: Pieces;
 }
 
 type Fate = 'moved' | 'noRoom' | 'gone';
+
+/** Where an entry is to come. */
+interface Goal {
+  isGoal(adapter: string): boolean;
+  /** Room there. */
+  find(): GpuLease | undefined;
+}
 
 export function createMoves({ holdings, pool, pieces }: MovesOptions): Moves {
   /** Room that costs nobody else anything. */
@@ -77,20 +85,30 @@ export function createMoves({ holdings, pool, pieces }: MovesOptions): Moves {
   const leaseFor = (tenant: string, bytes: number, adapter: string): GpuLease =>
     pool.lease({ adapter, pageBytes: pageBytesFor(bytes), account: holdings.account(tenant) });
 
+  /** Its payload is there already, under another name. */
+  function twinThere({ lease, record }: Entry, isGoal: (adapter: string) => boolean): GpuLease | undefined {
+    const twin = holdings.twin(record);
+    return twin && twin !== lease && isGoal(twin.adapter) && !pool.isDraining(twin.adapter) ? twin : undefined;
+  }
+
   /** Into pages that `find` gives; asked once the entry is held, so that it does not make room for itself. */
-  async function carry(entry: Entry, find: () => GpuLease | undefined, signal: AbortSignal): Promise<Fate> {
+  async function carry(entry: Entry, { isGoal, find }: Goal, signal: AbortSignal): Promise<Fate> {
     const from = entry.lease;
     if (!from || !isHot(entry) || entry.replaced || entry.moving) return 'gone';
     const release = holdings.hold(entry);
     entry.moving = true;
     let to: GpuLease | undefined;
     try {
-      to = find();
-      if (!to) return 'noRoom';
-      await copy(from, to, entry.record.bytes, signal);
-      if (entry.replaced || entry.lease !== from || from.lost || to.lost) return 'gone';
-      holdings.move(entry, to);
-      to = undefined; // the entry's now
+      if (!twinThere(entry, isGoal)) {
+        to = find();
+        if (!to) return 'noRoom';
+        await copy(from, to, entry.record.bytes, signal);
+      }
+      const twin = twinThere(entry, isGoal); // it may have come there meanwhile
+      const next = twin ?? to;
+      if (entry.replaced || entry.lease !== from || from.lost || !next || next.lost) return 'gone';
+      holdings.move(entry, next);
+      if (!twin) to = undefined; // the entry's now
       return 'moved';
     } catch (error) {
       if (signal.aborted || isLoss(error)) return 'gone';
@@ -128,7 +146,7 @@ export function createMoves({ holdings, pool, pieces }: MovesOptions): Moves {
         done.there++;
         return;
       }
-      const fate = await carry(entry, () => madeRoom(entry, adapter), signal);
+      const fate = await carry(entry, { isGoal: (id) => id === adapter, find: () => madeRoom(entry, adapter) }, signal);
       done[fate]++;
       if (fate !== 'moved') return;
       done.bytes += entry.record.bytes;
@@ -143,7 +161,8 @@ export function createMoves({ holdings, pool, pieces }: MovesOptions): Moves {
     signal: AbortSignal,
   ): Promise<Exclude<keyof Drained, 'bytes'>> {
     if (!isHot(entry) || entry.lease?.adapter !== adapter) return 'gone';
-    const fate = await carry(entry, () => freeRoom(entry, othersThan(adapter)), signal);
+    const goal = { isGoal: (id: string) => id !== adapter, find: () => freeRoom(entry, othersThan(adapter)) };
+    const fate = await carry(entry, goal, signal);
     if (fate !== 'noRoom') return fate;
     if (!entry.onDisk || entry.flushing) return 'kept';
     holdings.move(entry, undefined);
@@ -172,9 +191,9 @@ export function createMoves({ holdings, pool, pieces }: MovesOptions): Moves {
       });
       return done;
     },
-    async leave(entry) {
+    async leave(entry, signal) {
       const adapter = entry.lease?.adapter;
-      if (adapter !== undefined) await leaveFor(entry, adapter, new AbortController().signal);
+      if (adapter !== undefined) await leaveFor(entry, adapter, signal);
     },
   };
 }

@@ -61,9 +61,11 @@ export function createRead(parts: ReadParts): Read {
         }),
       end(whole: boolean): void {
         entry.promoting = false;
-        const isKept = whole && !failed && !entry.replaced && !lease.lost;
-        if (isKept && !room.twin(entry.record)) holdings.heat(entry, lease);
-        else lease.release();
+        const isKept = whole && !failed && !entry.replaced && !lease.lost && !isHot(entry);
+        if (isKept && !room.twin(entry.record)) {
+          holdings.cool(entry); // what it was given meanwhile was lost too
+          holdings.heat(entry, lease);
+        } else lease.release();
         if (isKept && !isHot(entry)) shareTwin(entry); // it has come there meanwhile
         departures.leaveIfDraining(entry);
       },

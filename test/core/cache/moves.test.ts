@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
+import type { Found } from '../../../core/cache/cache.ts';
 import { newEntry } from '../../../core/cache/entry.ts';
 import { createHoldings } from '../../../core/cache/holdings.ts';
 import { createMoves } from '../../../core/cache/moves.ts';
@@ -229,7 +230,8 @@ test('a move that is called off calls off what it asked of an adapter', async ()
       const arena = arenas.get(id) ?? createArena(1);
       return gpuLease(id, { arena, read: answer('read'), write: answer('write'), run: never }, options);
     };
-    const pool = { places: () => [A, B], lease: (o: LeaseOptions = {}) => leaseOn(o.adapter ?? A, o) };
+    const isDraining = () => false;
+    const pool = { isDraining, places: () => [A, B], lease: (o: LeaseOptions = {}) => leaseOn(o.adapter ?? A, o) };
     const holdings = createHoldings(() => 0);
     const pieces = await openPieces({ count: 2, shared: false });
     const bytes = PIECE_BYTES + 77; // the second piece is the one that hangs
@@ -394,4 +396,50 @@ test('readers and writers under moves, drains and resumes read what was put, and
   await until(() => engine.pieces.free === engine.pieces.count, 'all pieces are back');
   await engine.cache.close();
   await engine.assertIdle();
+});
+
+test('names that share their pages share them where they come, moved or drained, also several at once', async (t) => {
+  const engine = await start(t);
+  const file = fileOf(300_000);
+  const keys = ['s/1', 's/2', 's/3', 's/4', 's/5', 's/6'];
+  await onlyOn(engine, A, async () => {
+    for (const key of keys) await engine.put(key, file, { durability: 'none' });
+  });
+  const { hot, saved } = engine.cache.stats().bytes;
+  assert.deepEqual([hot, saved], [file.length, 5 * file.length]);
+  const both = { moved: 6, bytes: 6 * file.length };
+  assert.deepEqual(await move(engine, { prefix: 's/' }, B), { ...NOTHING, ...both });
+  assert.equal(engine.cache.stats().bytes.saved, saved);
+  assert.deepEqual(await engine.cache.drain(B, patience()), { ...STAYED, ...both, state: 'drained' });
+  assert.deepEqual(on(engine, A), keys);
+  assert.deepEqual([engine.cache.stats().bytes.hot, engine.cache.stats().bytes.saved], [hot, saved]);
+  for (const key of keys) await assertHolds(engine, key, file);
+  await engine.assertIdle();
+});
+
+test('what comes to an adapter under a name of another while it is read from disk is there once, also when that is lost', async (t) => {
+  for (const isLost of [false, true]) {
+    const engine = await start(t, [SOURCE, SOURCE]);
+    const file = fileOf(4 * PIECE_BYTES);
+    await engine.put('slow', file);
+    await engine.reopen();
+    let reading: ReturnType<Found['read']> | undefined;
+    await onlyOn(engine, B, async () => {
+      reading = engine.cache.get(TENANT, 'slow')?.read(patience());
+      (await reading?.next())?.value?.piece.release();
+    });
+    await onlyOn(engine, A, async () => void (await engine.put('twin', file)));
+    await assertHolds(engine, 'slow', file);
+    assert.deepEqual(on(engine, A), ['slow', 'twin']);
+    if (isLost) await engine.cache.restart(A, patience());
+    else engine.pool.drain(A);
+    for await (const { piece } of reading ?? []) piece.release();
+    assert.deepEqual(engine.cache.check(), []);
+    if (!isLost) await engine.cache.drain(A, patience());
+    await until(() => on(engine, A).length === 0, 'nothing is left there');
+    assert.deepEqual(engine.cache.check(), []);
+    assert.equal(engine.pool.reportOf(A).memory.used, 0);
+    await assertHolds(engine, 'slow', file);
+    await engine.assertIdle();
+  }
 });
