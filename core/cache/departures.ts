@@ -51,7 +51,7 @@ export function createDepartures({ holdings, moves, pool, log }: DeparturesOptio
   function leaveIfDraining(entry: Entry): void {
     const { lease } = entry;
     if (!lease || !isHot(entry) || entry.replaced || !pool.isDraining(lease.adapter)) return;
-    follow(moves.leave(entry), `${entry.record.key} stays on ${lease.adapter}`);
+    follow(moves.leave(entry, closing.signal), `${entry.record.key} stays on ${lease.adapter}`);
   }
 
   return {

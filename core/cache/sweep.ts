@@ -6,7 +6,7 @@ const SWEEP_ABREAST = 16;
 
 export interface Sweep {
   readonly expired: number;
-  /** Resolves once what is under way is done. */
+  /** Nothing more is removed; resolves once what is under way is done. The rest is for the next start. */
   close(): Promise<void>;
 }
 
@@ -19,6 +19,7 @@ export interface SweepOptions {
 
 export function startSweep({ due, discard, log }: SweepOptions): Sweep {
   let expired = 0;
+  let closed = false;
   let sweeping: Promise<void> | undefined;
   const timer = setInterval(() => {
     sweeping ??= removeExpired().finally(() => {
@@ -30,7 +31,7 @@ export function startSweep({ due, discard, log }: SweepOptions): Sweep {
     const all = due();
     let failed = 0;
     const next = async (): Promise<void> => {
-      for (let entry = all.pop(); entry; entry = all.pop()) {
+      for (let entry = all.pop(); entry && !closed; entry = all.pop()) {
         const gone = await discard(entry).catch(() => {
           failed++;
           return false;
@@ -47,6 +48,7 @@ export function startSweep({ due, discard, log }: SweepOptions): Sweep {
       return expired;
     },
     async close() {
+      closed = true;
       clearInterval(timer);
       await sweeping;
     },

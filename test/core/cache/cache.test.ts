@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Found, PutOptions } from '../../../core/cache/cache.ts';
+import { newEntry } from '../../../core/cache/entry.ts';
+import { startSweep } from '../../../core/cache/sweep.ts';
 import type { Durability } from '../../../core/contract/messages.ts';
 import { joinParts, tensorParts } from '../../../core/contract/tensors.ts';
 import { PAGE_BYTES } from '../../../core/gpu/arena.ts';
@@ -961,6 +963,31 @@ test('a body that announces much and brings little evicts only for what it broug
   assert.equal(await engine.get('fleeting'), undefined, 'a whole body does evict');
   await assertHolds(engine, 'promised', promised);
   await engine.assertIdle();
+});
+
+test('close() does not wait for all that has expired: the next start goes on with it', async (t) => {
+  const facts = { tenant: TENANT, digest: '', bytes: 1, codec: 'raw', dtype: null, shape: null, tensors: 1 };
+  const due = Array.from({ length: 1000 }, (_, i) =>
+    newEntry({ ...facts, key: `${i}`, priority: 50, createdAt: 0, expiresAt: 1 }, undefined, true),
+  );
+  const begun = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<boolean>();
+  let discarded = 0;
+  t.mock.timers.enable({ apis: ['setInterval'] });
+  const sweep = startSweep({
+    due: () => due,
+    discard() {
+      if (++discarded === 16) begun.resolve();
+      return goOn.promise;
+    },
+    log: (line) => assert.fail(line),
+  });
+  t.mock.timers.tick(5000);
+  await begun.promise;
+  const closed = sweep.close();
+  goOn.resolve(true);
+  await closed;
+  assert.deepEqual([discarded, sweep.expired], [16, 16]);
 });
 
 test('expired entries leave the disk a few at a time, and writers get through meanwhile', async (t) => {
