@@ -23,6 +23,8 @@ import { allow, type C, type CoreEnv, jsonBody, sendBody, wholeBody } from './ro
 
 /** Each has a body or an answer of 17 MiB at most. */
 const UNDER_WAY_MAX = 8;
+/** Beyond those, one for each tenant that has none: who sends slowly keeps nobody else out. */
+const UNDER_WAY_EVER = 16;
 
 export interface BatchParts {
   readonly cache: Cache;
@@ -31,23 +33,24 @@ export interface BatchParts {
 }
 
 export function addBatchRoutes(app: Hono<CoreEnv>, { cache, claims, log }: BatchParts): void {
-  let underWay = 0;
+  /** By tenant. */
+  const underWay = createCounts();
 
   app.post('/v1/tensors:batch', async (c) => {
     const isPut = c.req.header('content-type')?.split(';')[0]?.trim().toLowerCase() === BATCH;
     const { tenant } = allow(c, isPut ? 'tensors:write' : 'tensors:read', 'batch');
-    if (underWay >= UNDER_WAY_MAX)
-      throw problem('pieces_exhausted', `${underWay} batches are on their way, as many as may be. Send it again.`);
-    underWay++;
+    if (underWay.all >= (underWay.of(tenant) > 0 ? UNDER_WAY_MAX : UNDER_WAY_EVER))
+      throw problem('pieces_exhausted', 'As many batches are on their way as may be. Send it again.');
+    underWay.add(tenant, 1);
     try {
       return isPut ? await put(c, tenant) : await get(c, tenant);
     } finally {
-      underWay--;
+      underWay.add(tenant, -1);
     }
   });
 
   async function put(c: C, tenant: string): Promise<Response> {
-    const frame = await wholeBody(c, BATCH, BATCH_FRAME_BYTES_MAX);
+    const frame = await wholeBody(c, BATCH, { bytesMax: BATCH_FRAME_BYTES_MAX, isCounted: false });
     const asked = readPuts(frame);
     const signal = leaving(c.env.outgoing);
     const resume = asked.map(({ entry: { key, claim } }) => claim && claims.suspend({ tenant, key, claim }));
@@ -86,6 +89,23 @@ export function addBatchRoutes(app: Hono<CoreEnv>, { cache, claims, log }: Batch
       log(`${c.get('requestId')} batch, ${key}: ${fault.message} ${fault.cause ? String(fault.cause) : ''}`);
     return { key, status: fault.status, code: fault.code, detail: fault.message };
   }
+}
+
+/** Nothing is kept of a tenant who has none. */
+function createCounts() {
+  const counts = new Map<string, number>();
+  const of = (tenant: string): number => counts.get(tenant) ?? 0;
+  return {
+    of,
+    get all() {
+      return [...counts.values()].reduce((sum, count) => sum + count, 0);
+    },
+    add(tenant: string, more: 1 | -1) {
+      const count = of(tenant) + more;
+      if (count > 0) counts.set(tenant, count);
+      else counts.delete(tenant);
+    },
+  };
 }
 
 const told = (key: string, { file, digest, source }: Gotten): BatchFound => {

@@ -9,7 +9,7 @@ import type { Handover } from './contract/internal.ts';
 import { SAFETENSORS } from './contract/messages.ts';
 import { problem } from './contract/problems.ts';
 import type { Caller } from './contract/signatures.ts';
-import { readWholeBody } from './whole-body.ts';
+import { readWholeBody, type WholeBody } from './whole-body.ts';
 
 export interface CoreEnv {
   Bindings: HttpBindings & { handover?: Handover };
@@ -43,13 +43,16 @@ export function signedBody(c: C): SignedBody {
   };
 }
 
-export const jsonBody = (c: C, bytesMax?: number): Promise<Uint8Array> => wholeBody(c, 'application/json', bytesMax);
+export const jsonBody = (c: C, bytesMax?: number): Promise<Uint8Array> =>
+  wholeBody(c, 'application/json', { bytesMax });
 
-export function wholeBody(c: C, wanted: string, bytesMax?: number): Promise<Uint8Array> {
+type Bounds = Pick<WholeBody, 'bytesMax' | 'isCounted'>;
+
+export function wholeBody(c: C, wanted: string, bounds: Bounds): Promise<Uint8Array> {
   const { incoming, handover } = c.env;
   const { chunks } = requestBody(incoming, handover?.body);
   const digest = handover?.body ? undefined : c.get('digest');
-  return readWholeBody({ type: c.req.header('content-type'), wanted, chunks, digest, bytesMax });
+  return readWholeBody({ type: c.req.header('content-type'), wanted, chunks, digest, ...bounds });
 }
 
 export function refuseOtherMedia(c: C): void {

@@ -5,7 +5,7 @@ import { problem } from './contract/problems.ts';
 /** Unless a route has longer ones. */
 const BYTES_MAX = 64 << 10;
 
-/** Of all bodies that are read at a time. */
+/** Of all bodies that are read at a time and are counted. */
 const ALL_BYTES_MAX = 64 << 20;
 let allBytes = 0;
 
@@ -17,10 +17,12 @@ export interface WholeBody {
   /** The sha-256 that the caller signed; undefined where the body was compared with it already. */
   readonly digest: Uint8Array | undefined;
   readonly bytesMax?: number | undefined;
+  /** False where the route bounds by itself how many are read at a time: then they take nothing from others. */
+  readonly isCounted?: boolean | undefined;
 }
 
 export async function readWholeBody(body: WholeBody): Promise<Uint8Array> {
-  const { type, wanted, chunks, digest, bytesMax = BYTES_MAX } = body;
+  const { type, wanted, chunks, digest, bytesMax = BYTES_MAX, isCounted = true } = body;
   if (type?.split(';')[0]?.trim().toLowerCase() !== wanted)
     throw problem('media_type_unsupported', `The body is ${wanted}, not ${type?.slice(0, 100) ?? 'untyped'}.`);
   const parts: Uint8Array[] = [];
@@ -29,15 +31,15 @@ export async function readWholeBody(body: WholeBody): Promise<Uint8Array> {
   try {
     for await (const chunk of chunks) {
       length += chunk.length;
-      allBytes += chunk.length;
+      if (isCounted) allBytes += chunk.length;
       if (length > bytesMax) throw problem('body_too_large', `The body has more than ${bytesMax} bytes.`, { bytesMax });
-      if (allBytes > ALL_BYTES_MAX)
+      if (isCounted && allBytes > ALL_BYTES_MAX)
         throw problem('pieces_exhausted', 'Too many bodies are on their way. Send it again.');
       if (digest) hash.update(chunk);
       parts.push(Uint8Array.from(chunk)); // whoever reads the socket takes a chunk's memory back
     }
   } finally {
-    allBytes -= length;
+    if (isCounted) allBytes -= length;
   }
   if (digest && !hash.digest().equals(digest))
     throw problem(

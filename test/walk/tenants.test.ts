@@ -2,14 +2,16 @@
 // if nobody had them, in status, headers and body, and in times that tell nothing; and one who floods adapters pushes out
 // nothing of what another has within its share.
 import assert from 'node:assert/strict';
+import { request } from 'node:http';
 import { after, before, test } from 'node:test';
-import { type Client, createClient } from '../../edge/client.ts';
+import { BlatamError, type Client, createClient } from '../../edge/client.ts';
 import {
   type Blatam,
   type CallOptions,
   call,
   type KeyFile,
   sha256,
+  signed,
   startBlatam,
   temporaryFolder,
   tensorFile,
@@ -253,3 +255,30 @@ for (const what of TIMED)
     t.diagnostic(`leaning ${leaning(pairs).toFixed(3)} of ${LEANING_MAX.toFixed(3)}`);
     assert.ok(Math.abs(leaning(pairs)) < LEANING_MAX, `another's is told by its time: leaning ${leaning(pairs)}`);
   });
+
+test('one whose batches come in slowly keeps the other from none', async (t) => {
+  const url = `${blatam.edge}/v1/tensors:batch`;
+  const type = { 'content-type': 'application/vnd.blatam.batch' };
+  const frame = new Uint8Array(9 * MiB);
+  const fields = await Promise.all(Array.from({ length: 8 }, () => signed(spy, 'POST', url, { body: frame })));
+  const slow = fields.map((each) => {
+    const sent = request(url, { method: 'POST', headers: { ...each, ...type, 'content-length': frame.length } });
+    sent.on('error', () => {});
+    sent.write(frame.subarray(0, frame.length - 1)); // all but the last byte
+    return sent;
+  });
+  t.after(() => {
+    for (const each of slow) each.destroy();
+  });
+  const file = tensorFile(10);
+  const isFull = async () =>
+    own.putMany([{ key: 'b', file }]).then(
+      () => false,
+      (error: unknown) => error instanceof BlatamError && error.code === 'pieces_exhausted',
+    );
+  for (let tries = 0; !(await isFull()); tries++) assert.ok(tries < 1000, 'all places for the one are taken');
+  const [stored] = await others.putMany([{ key: 'b', file, durability: 'none' }]);
+  assert.equal(stored?.stored?.created, true);
+  assert.deepEqual((await others.getMany(['b']))[0]?.file, file);
+  assert.equal((await others.getOrCompute('c', async () => file)).length, file.length);
+});
