@@ -106,7 +106,8 @@ export function clientCompute({ ask, crypto, put, get, signal: ending }: Compute
         const { waiting } = await renew(key, mine, waitMs, done.signal);
         if (waiting === 0 && flight.callers === 0) leave();
       };
-      flight.alone = () => void check(0).catch(leave); // who cannot be asked does not wait
+      // Who cannot be asked does not wait; meanwhile somebody here may have joined.
+      flight.alone = () => void check(0).catch(() => flight.callers === 0 && leave());
       void keep(() => check(BEAT_MS), done.signal);
       try {
         const bytes = await untilAborted(compute, over);

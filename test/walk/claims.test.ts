@@ -238,3 +238,33 @@ test('SIGTERM tells those who wait, and ends in time', async () => {
   await owned;
   await short.stop();
 });
+
+test('who joins while the last one before it leaves, and the server cannot be asked, is not left behind', async () => {
+  const asked = Promise.withResolvers<void>();
+  const cut = Promise.withResolvers<never>();
+  const one = client({
+    fetch: (url, init) => {
+      const isQuestion = String(url).endsWith(':renew') && Buffer.from(init?.body as Uint8Array).includes('"waitMs":0');
+      if (!isQuestion) return fetch(url, init);
+      asked.resolve();
+      return cut.promise;
+    },
+  });
+  const computing = Promise.withResolvers<void>();
+  const value = Promise.withResolvers<Uint8Array>();
+  const compute = () => {
+    computing.resolve();
+    return value.promise;
+  };
+  const leaver = new AbortController();
+  const left = assert.rejects(one.getOrCompute('joined', compute, { signal: leaver.signal }), /enough/);
+  await computing.promise;
+  leaver.abort(new Error('enough'));
+  await left;
+  await asked.promise;
+  const joined = one.getOrCompute('joined', never);
+  cut.reject(new TypeError('the line is dead'));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  value.resolve(fileOf(7));
+  assert.deepEqual(await joined, fileOf(7));
+});
