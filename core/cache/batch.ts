@@ -1,7 +1,7 @@
 // Many small tensors at once: each is put or read as it would be alone, all of them side by side, and what they move to and
 // from adapters travels as one (gpu/freight.ts). Each entry succeeds or fails by itself. Larger ones go their own way, a few
 // at a time, as they need pieces. What is read is whole in memory, so it is bounded in bytes.
-import { asProblem, Problem, problem } from '../contract/problems.ts';
+import { asProblem, type Problem, problem } from '../contract/problems.ts';
 import { createFreight, type Party } from '../gpu/freight.ts';
 import type { Cache, Found } from './cache.ts';
 import { PRIVATE_BYTES_MAX } from './pour.ts';
@@ -42,21 +42,32 @@ export interface Getting {
 
 export async function getMany(cache: Pick<Cache, 'get' | 'peek'>, asked: Getting): Promise<(Gotten | Problem)[]> {
   const { tenant, bytesMax, signal } = asked;
-  let bytes = 0;
-  const found = asked.keys.map((key): Found | Problem => {
-    const size = cache.peek(tenant, key)?.bytes ?? 0;
-    if (bytes + size > bytesMax) return full(key, size, bytesMax);
-    bytes += size;
-    return cache.get(tenant, key) ?? problem('tensor_unknown', `No tensor is held under ${key}.`);
+  let left = bytesMax;
+  const sized = asked.keys.map((key): Sized => {
+    const bytes = cache.peek(tenant, key)?.bytes ?? 0;
+    const fits = bytes <= left;
+    if (fits) left -= bytes;
+    return { key, bytes, fits };
   });
-  return sideBySide(found, sizeOf, async (one, party) => {
-    if (one instanceof Problem) throw one;
-    const { entry, source } = one;
-    return { digest: entry.digest, source, file: await readWhole(one, signal, party) };
+  // Looked up when its turn comes: what the key held at the beginning may be gone by then, and another there.
+  return sideBySide(sized, sizeOf, async ({ key, bytes, fits }, party) => {
+    const now = cache.peek(tenant, key)?.bytes ?? 0;
+    if (!fits || now > bytes) throw full(key, now, bytesMax);
+    const found = cache.get(tenant, key);
+    if (!found) throw problem('tensor_unknown', `No tensor is held under ${key}.`);
+    const { entry, source } = found;
+    return { digest: entry.digest, source, file: await readWhole(found, signal, party) };
   });
 }
 
-const sizeOf = (one: Found | Problem): number => (one instanceof Problem ? 0 : one.entry.bytes);
+interface Sized {
+  readonly key: string;
+  /** Room for it in the answer. */
+  readonly bytes: number;
+  readonly fits: boolean;
+}
+
+const sizeOf = ({ bytes, fits }: Sized): number => (fits ? bytes : 0);
 
 const full = (key: string, bytes: number, bytesMax: number): Problem =>
   problem('batch_full', `With ${bytes} bytes of ${key} the answer would have more than ${bytesMax}. Ask again for it.`);

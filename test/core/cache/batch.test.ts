@@ -5,9 +5,11 @@ import { type TestContext, test } from 'node:test';
 import { type BatchPutting, type Gotten, getMany, putMany } from '../../../core/cache/batch.ts';
 import { Problem } from '../../../core/contract/problems.ts';
 import { joinParts, tensorParts } from '../../../core/contract/tensors.ts';
+import { takeAll } from '../../support/adapters.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
 import { type Engine, patience, startEngine, TENANT } from '../../support/engine.ts';
 import { seeded } from '../../support/seeded.ts';
+import { until } from '../../support/until.ts';
 
 const MiB = 1 << 20;
 const random = seeded();
@@ -124,4 +126,34 @@ test('an adapter that dies takes nothing with it that is on disk', async (t) => 
   process.kill(engine.pid(), 'SIGKILL');
   const found = await reading;
   for (const [i, file] of files.entries()) assertSameBytes(fileIn(found[i]), file, keys[i] ?? '');
+});
+
+test('an entry that is replaced while the batch waits for its turn is the new one, if that still fits', async (t) => {
+  const engine = await startEngine(t);
+  const keys = ['1', '2', '3', '4', 'smaller', 'larger', 'gone'];
+  for (const key of keys) await engine.put(key, fileOf(70_000), { durability: 'none' });
+  const taken = await takeAll(engine.pieces);
+  const found = get(engine, keys);
+  await until(() => engine.pieces.waiting === 4, 'the first four wait for pieces');
+  const smaller = fileOf(1000);
+  await engine.put('smaller', smaller, { durability: 'none' });
+  await engine.cache.delete(TENANT, 'gone');
+  const putting = engine.put('larger', fileOf(90_000), { durability: 'none' });
+  await until(() => engine.pieces.waiting === 5, 'so does the larger one');
+  taken.pop()?.release();
+  for (const piece of taken.reverse()) piece.release();
+  const all = await found;
+  await putting;
+  const [told] = codes(all).slice(5);
+  assert.ok(told === undefined || told === 'batch_full', told);
+  assert.deepEqual(codes(all).toSpliced(5, 1), [
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+    'tensor_unknown',
+  ]);
+  assertSameBytes(fileIn(all[4]), smaller, 'smaller');
+  await engine.assertIdle();
 });
