@@ -14,6 +14,8 @@ import { deleteSchema, payloadSchema, recordSchema } from './records.ts';
 
 const SMALL_MAX = 16;
 const LOOK_MS = 200;
+/** After a failure. */
+const PAUSE_MS = 10_000;
 const WRITE_BYTES = 1 << 20;
 const ROWS = 500;
 
@@ -60,15 +62,15 @@ export function createCompaction(o: CompactionOptions): Compaction {
   let held = 0;
   let looked = Number.NEGATIVE_INFINITY;
 
-  /** Whether a deletion with this sequence may hide something outside of these packs. */
-  const mayHide = (seq: number, except: ReadonlySet<number>): boolean =>
-    [...catalog.packs.values()].some((pack) => !except.has(pack.number) && pack.firstSeq < seq && deadIn(pack) > 0);
+  /** Whether a deletion with this sequence may hide something outside of its pack. */
+  const mayHide = (seq: number, own: number): boolean =>
+    [...catalog.packs.values()].some((pack) => pack.number !== own && pack.firstSeq < seq && deadIn(pack) > 0);
 
   function choose(): PackCount[] {
     const all = [...catalog.packs.values()].filter(({ number }) => number !== packs.active && !unfit.has(number));
     const small = all.filter(({ end }) => end < o.packBytesMax / 16);
     const wasteful = all.filter((pack) => {
-      const idle = mayHide(pack.lastSeq, new Set([pack.number])) ? 0 : pack.deletions;
+      const idle = mayHide(pack.lastSeq, pack.number) ? 0 : pack.deletions;
       return deadIn(pack) + idle > pack.end / 2;
     });
     const deletions = all.reduce((sum, pack) => sum + pack.deletions, 0);
@@ -81,12 +83,13 @@ export function createCompaction(o: CompactionOptions): Compaction {
     return wanted
       .sort((a, b) => a.number - b.number)
       .filter(({ live, deletions }) => {
-        bytes += live + deletions;
-        return bytes <= o.packBytesMax;
+        const fits = bytes === 0 || bytes + live + deletions <= o.packBytesMax; // one that is larger alone goes too
+        if (fits) bytes += live + deletions;
+        return fits;
       });
   }
 
-  function livingOf({ header, meta, at }: Seen, pack: number, sources: ReadonlySet<number>): Living | undefined {
+  function livingOf({ header, meta, at }: Seen, pack: number): Living | undefined {
     const place: Place = { seq: header.seq, pack, at, length: header.length };
     const isHere = (found: { place: Place } | undefined) => found?.place.pack === pack && found.place.at === at;
     if (header.kind === 'put') {
@@ -102,16 +105,17 @@ export function createCompaction(o: CompactionOptions): Compaction {
     if (header.kind === 'head') return undefined;
     const { tenant, key } = deleteSchema.parse(meta);
     const isHidden = (catalog.find(tenant, key)?.place.seq ?? 0) > header.seq;
-    const stays = !isHidden && mayHide(header.seq, sources);
+    // Packs go one after another: another source may still be there when this one is not.
+    const stays = !isHidden && mayHide(header.seq, pack);
     return { place, isStillThere: () => stays, moved: () => undefined };
   }
 
   /** What lives in a pack; undefined if there is something that does not read. */
-  async function read(pack: PackCount, sources: ReadonlySet<number>): Promise<Living[] | undefined> {
+  async function read(pack: PackCount): Promise<Living[] | undefined> {
     const living: Living[] = [];
     const file = await disk.open(packs.path(pack.number), 'read');
     const take = (seen: Seen) => {
-      const one = livingOf(seen, pack.number, sources);
+      const one = livingOf(seen, pack.number);
       if (one?.isStillThere()) living.push(one);
     };
     try {
@@ -182,10 +186,9 @@ export function createCompaction(o: CompactionOptions): Compaction {
   }
 
   async function compact(sources: readonly PackCount[]): Promise<void> {
-    const numbers = new Set(sources.map(({ number }) => number));
     const living: Living[] = [];
     for (const source of sources) {
-      const found = await read(source, numbers);
+      const found = await read(source);
       if (found) living.push(...found);
       else {
         unfit.add(source.number);
@@ -251,6 +254,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
       running = run()
         .catch((error: unknown) => {
           counts.failed++;
+          looked = performance.now() + PAUSE_MS;
           log(`packs could not be compacted, tried again later: ${String(error)}`);
         })
         .finally(() => {

@@ -37,6 +37,8 @@ export interface FrameToWrite {
   readonly kind: FrameKind;
   readonly meta: unknown;
   readonly payload?: Uint8Array;
+  /** Of what was said before: the sequence that it had then. */
+  readonly seq?: number;
 }
 
 /** `mark`: 16 hex digits. */

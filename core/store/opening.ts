@@ -1,6 +1,6 @@
 // Opens the parts of a store in their order: the format, what is there, and what writes and tidies from then on.
 import { dirname, join } from 'node:path';
-import { atOf, type Catalog, createCatalog, type Held, type Payload } from './catalog.ts';
+import { atOf, type Catalog, createCatalog, type Held, type Payload, type Row } from './catalog.ts';
 import { type Checkpoints, createCheckpoints } from './checkpoints.ts';
 import { type Compaction, createCompaction } from './compaction.ts';
 import { type Disk, readAll } from './disk.ts';
@@ -173,17 +173,21 @@ async function markInPacks(disk: Disk, folder: string): Promise<string | undefin
   return undefined;
 }
 
-/** A record that is whole but for its frame: the next start must find it too. */
-async function writeAgain({ record, payload }: Held, packs: Packs, catalog: Catalog): Promise<void> {
+/**
+ * A record that is whole but for its frame: the next start must find it too. With the sequences that it had, so that it
+ * stands behind whatever has been said of its key meanwhile.
+ */
+async function writeAgain({ record, place, payload }: Held, packs: Packs, catalog: Catalog): Promise<void> {
   const { tenant, digest, bytes } = payload;
-  const put: FrameToWrite = { kind: 'put', meta: record };
-  const named: FrameToWrite = { kind: 'payload', meta: { tenant, digest, bytes, file: true } };
+  const put: FrameToWrite = { kind: 'put', meta: record, seq: place.seq };
+  const meta = { tenant, digest, bytes, file: true };
+  const named: FrameToWrite = { kind: 'payload', meta, seq: payload.place.seq };
   await packs.append(payload.inline ? [put] : [named, put], (places) => {
+    const rows: Row[] = [];
     const mine = places.at(-1);
-    if (!mine || catalog.find(record.tenant, record.key)?.record !== record) return [];
-    const at = atOf(payload.inline ? payload.place : (places[0] ?? mine));
-    const row = ['put', ...atOf(mine), record, ...at, payload.inline ? 1 : 0] as const;
-    catalog.apply(row);
-    return [row];
+    if (mine) rows.push(['put moved', ...atOf(mine), record.tenant, record.key]);
+    if (places.length > 1 && places[0]) rows.push(['payload moved', ...atOf(places[0]), tenant, digest, 0]);
+    rows.forEach(catalog.apply);
+    return rows;
   });
 }

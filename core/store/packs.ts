@@ -117,7 +117,7 @@ export function createPacks({ disk, folder, mark, packBytesMax, journal, log, ..
       return place;
     };
     if (pack.isNew) add({ kind: 'head', meta: { pack: pack.number } }, 0);
-    const places = group.map(({ frames }) => frames.map((frame) => add(frame, next++)));
+    const places = group.map(({ frames }) => frames.map((frame) => add(frame, frame.seq ?? next++)));
     return { places, bytes: Buffer.concat(parts) };
   }
 

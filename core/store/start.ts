@@ -100,7 +100,8 @@ async function readPacks(o: RecoverOptions, knownSeq: number) {
   for (const [number, size] of sizes) {
     const from = catalog.packs.get(number)?.end ?? 0;
     const isLast = number === written;
-    if (isLast) last = { number, end: size };
+    // Where a frame was cut in two, nothing is to follow.
+    if (isLast && from <= size) last = { number, end: size };
     if (from >= size) continue;
     isBehind = true;
     const path = join(o.packsFolder, packName(number));
@@ -117,7 +118,7 @@ async function readPacks(o: RecoverOptions, knownSeq: number) {
     for (const hole of [...scanned.holes, ...(isLast ? [] : torn)])
       lost.push({ name: `${path} from ${hole.from} to ${hole.to}`, reason: 'what is there cannot be read' });
     if (lost.length > 0 && isLast) last = undefined; // what follows goes elsewhere
-    catalog.apply(['pack', number, sizes.get(number) ?? size, 0, Number.MAX_SAFE_INTEGER, 0]);
+    catalog.apply(['pack', number, sizes.get(number) ?? size, 0, scanned.firstSeq, scanned.seq]);
   }
   await applyFindings(o, [...sizes.keys()], findings);
   return { sizes, highest, lost, seq, isBehind, last };
@@ -146,8 +147,9 @@ interface PackToRead {
   readonly isLast: boolean;
 }
 
-async function readPack(o: RecoverOptions, pack: PackToRead): Promise<Scanned & { seq: number }> {
+async function readPack(o: RecoverOptions, pack: PackToRead): Promise<Scanned & { firstSeq: number; seq: number }> {
   const { number, from, size, knownSeq, findings } = pack;
+  let firstSeq = Number.MAX_SAFE_INTEGER;
   let seq = 0;
 
   function take({ header, meta, at }: Seen): void {
@@ -157,6 +159,7 @@ async function readPack(o: RecoverOptions, pack: PackToRead): Promise<Scanned & 
       );
     const place: Place = { seq: header.seq, pack: number, at, length: header.length };
     seq = Math.max(seq, place.seq);
+    if (header.kind !== 'head') firstSeq = Math.min(firstSeq, place.seq); // also of what counts no more
     const isKnown = place.seq <= knownSeq;
     if (header.kind === 'put') {
       const put = recordSchema.safeParse(meta).data;
@@ -178,7 +181,7 @@ async function readPack(o: RecoverOptions, pack: PackToRead): Promise<Scanned & 
   try {
     const payloads = pack.isLast ? 'verify' : 'skip';
     const scanned = await scanFrames({ ...{ file, from, size, take, payloads }, mark: o.mark });
-    return { ...scanned, seq };
+    return { ...scanned, firstSeq, seq };
   } finally {
     await file.close();
   }
