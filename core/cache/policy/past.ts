@@ -1,7 +1,8 @@
 // How often keys had been asked for that are not held any more, and who left last. Pure. A key is one word: twenty bits of its hash, and
 // its uses up to 4095; eight words are a group, within one line of the processor's cache, and the hash's low bits say which, so a
 // look costs one miss. Where a group is full, the one that was used least gives way; the table doubles as it fills, up to
-// `keysMax`. Who left last stands in a ring that has as many places as the cache has ever had.
+// `keysMax`; as long as nobody has left there is none, as there are many small caches from which nobody ever does. Who left last
+// stands in a ring that has as many places as the cache has ever had.
 import type { Entries } from './entries.ts';
 
 const GROUP = 8;
@@ -17,7 +18,7 @@ const tagOf = (hash: number): number => hash >>> USES_BITS;
 export class Past {
   readonly #wordsMax: number;
   /** 0 where nobody is: whoever left was used once at least. */
-  #words = new Int32Array(GROUPS_MIN * GROUP);
+  #words = new Int32Array(0);
   #count = 0;
   /** Doubled with the slots, so a power of two. */
   #leftHash = new Int32Array(64);
@@ -31,6 +32,7 @@ export class Past {
   /** In all stays that are over; 0 if it is not remembered. */
   uses(hash: number): number {
     const words = this.#words;
+    if (words.length === 0) return 0;
     const start = this.#groupOf(hash);
     const tag = tagOf(hash);
     for (let at = start; at < start + GROUP; at++) {
@@ -43,6 +45,7 @@ export class Past {
 
   /** One leaves `among` these, after so many uses. */
   leave(hash: number, bytes: number, uses: number, among: Entries): void {
+    if (this.#words.length === 0) this.#words = new Int32Array(GROUPS_MIN * GROUP);
     this.#put(this.#groupOf(hash), tagOf(hash), uses);
     if (this.#count > FULL * this.#words.length && this.#words.length < this.#wordsMax) this.#grow();
     if (among.slots > this.#leftHash.length) this.#lengthen(among.slots);

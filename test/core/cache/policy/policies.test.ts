@@ -163,6 +163,16 @@ test('Past remembers uses as it grows, and who left last, in order', () => {
   assert.deepEqual(last.slice(30), [...hashes.slice(-2), 7]);
 });
 
+test('Past has no table as long as nobody has left', () => {
+  const before = process.memoryUsage().arrayBuffers;
+  const all = Array.from({ length: 1000 }, () => new Past(1 << 18));
+  assert.ok(process.memoryUsage().arrayBuffers - before < 1000 * 4096, 'a thousand take less than 4 KiB each');
+  assert.equal(
+    all.reduce((sum, past) => sum + past.uses(7), 0),
+    0,
+  );
+});
+
 test('Sketch never says too little, halves when told, and keeps its counts as it grows', () => {
   const sketch = new Sketch();
   sketch.fit(1000);
