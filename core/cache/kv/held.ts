@@ -13,6 +13,7 @@ import type { GpuLease } from '../../gpu/gpu-lease.ts';
 import type { Pool } from '../../gpu/pool.ts';
 import { type Course, DEFAULT_COURSE } from '../course.ts';
 import { type Block, type Blocks, createBlocks } from './blocks.ts';
+import { type Counted, createTierCount, type KvTiers } from './face.ts';
 import { createShelf, type Package, type Packings, type Shelf } from './packages.ts';
 import type { Seals } from './seals.ts';
 
@@ -32,6 +33,8 @@ export interface Kept {
   cold: Package | undefined;
   /** What K and V are told as, where that is not what their records are. */
   readonly grades: Readonly<Record<Part, string | undefined>>;
+  /** As what it is counted, in the index (face.ts). */
+  counted?: Counted | undefined;
 }
 export type KvBlocks = Blocks<Kept>;
 export type KvBlock = Block<Kept>;
@@ -92,6 +95,8 @@ export interface HeldPages {
   cool(block: KvBlock): boolean;
   /** It is not what it was: its pages go, and without a package it is forgotten with what follows it, so many. */
   damaged(block: KvBlock): number;
+  /** How much is in which tier. */
+  tiers(): KvTiers;
   /** What contradicts the invariants, a line each; none if all is well. */
   faults(): string[];
   /** Forgets what was only on adapters that are gone. */
@@ -128,9 +133,18 @@ export function createHeldPages({
   let evictions = 0;
   let demotions = 0;
   let damages = 0;
+  const count = createTierCount();
   const blocks: KvBlocks = createBlocks<Kept>({
     blockTokens: BLOCK_TOKENS,
-    ...{ course, tiersOf, capacity, now, gone, left },
+    ...{ course, capacity, now, gone },
+    tiersOf(kept) {
+      count.note(kept);
+      return tiersOf(kept);
+    },
+    left(block, cause) {
+      count.drop(block.kept);
+      left(block, cause);
+    },
     bytesOf: ({ hot, cold }) => hot?.lease.bytes ?? cold?.bytes ?? 0,
   });
   const shelf = createShelf({
@@ -148,7 +162,7 @@ export function createHeldPages({
   /** By adapter. */
   const places = new Map<string, number>();
 
-  function count({ adapter, bytes: own }: GpuLease, sign: 1 | -1): void {
+  function countLease({ adapter, bytes: own }: GpuLease, sign: 1 | -1): void {
     bytes += sign * own;
     bytesMost = Math.max(bytesMost, bytes);
     places.set(adapter, (places.get(adapter) ?? 0) + sign * own);
@@ -178,7 +192,7 @@ export function createHeldPages({
 
   function release(lease: GpuLease): void {
     if (!leases.delete(lease)) throw new Error(`pages on ${lease.adapter} were given back twice`);
-    count(lease, -1);
+    countLease(lease, -1);
     lease.release();
   }
 
@@ -233,7 +247,7 @@ export function createHeldPages({
   function leaseOn(adapter: string, shape: KvShape, form: Form, fit: typeof fits): GpuLease | undefined {
     const lease = pool.lease({ adapter, pageBytes: pageBytes(shape, form) });
     if (fit(lease, bytesOf(shape, form))) {
-      count(lease, 1);
+      countLease(lease, 1);
       leases.add(lease);
       leased();
       return lease;
@@ -333,6 +347,7 @@ export function createHeldPages({
       return true;
     },
     cool,
+    tiers: count.tiers,
     damaged(block) {
       const gone = cool(block) ? 0 : blocks.remove(block, 'damaged');
       damages += Math.max(1, gone);
@@ -344,9 +359,11 @@ export function createHeldPages({
       if (sum !== bytes) found.push(`${bytes} bytes of KV are counted, ${sum} are leased`);
       const owners = new Set<GpuLease>();
       let [cold, packages] = [0, 0];
+      const looked = createTierCount();
       for (const { hash, parent, kept, removed } of blocks.all()) {
         if (removed || parent?.removed) found.push(`block ${hash} is found, and it or the one before it is removed`);
         if (!kept.hot && !kept.cold) found.push(`block ${hash} is found, and has neither pages nor a package`);
+        looked.note({ ...kept, counted: undefined });
         cold += kept.cold?.bytes ?? 0;
         packages += kept.cold ? 1 : 0;
         if (!kept.hot) continue;
@@ -354,6 +371,8 @@ export function createHeldPages({
         if (owners.has(kept.hot.lease)) found.push(`block ${hash} has the pages of another`);
         owners.add(kept.hot.lease);
       }
+      const [told, seen] = [count.tiers(), looked.tiers()].map((tiers) => JSON.stringify(tiers));
+      if (told !== seen) found.push(`tiers are counted as ${told}, and are ${seen}`);
       // removed ones that somebody still holds, and room that is reserved, are counted too
       if (cold > shelf.bytes || packages > shelf.packages)
         found.push(`packages have ${cold} bytes, and the shelf counts ${shelf.bytes}`);

@@ -27,7 +27,7 @@ import { type CanaryStats, createCanary } from './canary.ts';
 import { type KvVerified, verifyAll } from './check.ts';
 import { createDemotion } from './demotion.ts';
 import { drainKv, type KvDrainOptions } from './drain.ts';
-import { face, type KvTiers, tiersOf } from './face.ts';
+import { face, type KvTiers } from './face.ts';
 import { createHeldPages, type KvBlock } from './held.ts';
 import { type Intake, openIntake, type Window } from './intake.ts';
 import { clearAdapter, type KvDrained } from './moves.ts';
@@ -467,7 +467,7 @@ export function openKv(options: KvOptions): Kv {
       blocks: blocks.size,
       bytes: held.bytes,
       bytesMost: held.bytesMost,
-      tiers: tiersOf(blocks),
+      tiers: held.tiers(),
       memory: memoryStats(),
       evictions: held.evictions,
       lost,

@@ -390,6 +390,15 @@ test('recode() codes what is exact, once, and says what it leaves', async (t) =>
   await engine.assertIdle();
 });
 
+test('what was stored by a grade and is coded later is told as what it is coded as', async (t) => {
+  const engine = await start(t);
+  const held = tokensOf(64);
+  const { blocks } = await store(engine, held, { codecK: 'ec', codecV: 'ec' });
+  await engine.kv.recode({ ...MINE, tokens: held, codecK: 'q8r', codecV: 'raw', signal: patience() });
+  const names = [...blocks, ...lookup(engine, held).blocks].map(({ codecK, codecV }) => `${codecK} ${codecV}`);
+  assert.deepEqual(names, ['ec:0.0031 ec:0.0094', 'q8r ec:0.0094']);
+});
+
 test('move() brings blocks to the adapter that is named, and says so to those who stored them', async (t) => {
   const engine = await start(t, {}, [SOURCE, SOURCE]);
   const held = tokensOf(192);
