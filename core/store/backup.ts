@@ -3,7 +3,8 @@
 //   <folder>/cache/           the packs and payloads of a store, at their places
 // Incremental: packs and payloads never change under their names, so what the backup before has is linked from there (or
 // copied, where the file system has no links), and only what is new is read from the store. Never linked from the store itself:
-// damage there must not reach the backup. A backup of nothing is an error.
+// damage there must not reach the backup, and a payload that is not what its name says is left out. A backup of nothing is
+// an error.
 import { createHash } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
@@ -54,6 +55,8 @@ interface Wanted {
   readonly path: string;
   readonly from: string;
   readonly bytes: number;
+  /** Of a payload: what its sha-256 has to be. */
+  readonly payload?: Payload;
 }
 
 /** The store must hold still in one way only: nothing that is wanted may be removed meanwhile. */
@@ -73,7 +76,7 @@ export async function backUp(disk: Disk, parts: Parts, o: BackupOptions): Promis
       kept.push(payload);
       const { tenant, digest, bytes } = payload;
       const path = `entries/${digest.slice(0, 2)}/${payloadName(tenant, digest)}.safetensors`;
-      wanted.push({ path, from: files.path(tenant, digest), bytes });
+      wanted.push({ path, from: files.path(tenant, digest), bytes, payload });
     }
     const before = o.before ? await readManifest(disk, o.before).catch(() => undefined) : undefined;
     const same = before?.lineage === parts.lineage ? before : undefined;
@@ -81,23 +84,29 @@ export async function backUp(disk: Disk, parts: Parts, o: BackupOptions): Promis
     const made: ManifestFile[] = [];
     const copied = { files: 0, bytes: 0 };
     const folders = new Set<string>();
-    for (const { path, from, bytes } of wanted) {
+    for (const { path, from, bytes, payload } of wanted) {
       const to = join(o.to, 'cache', path);
       if (!folders.has(dirname(to))) await disk.makeFolder(dirname(to));
       folders.add(dirname(to));
       const held = known.get(`cache/${path}`);
-      if (o.before && held?.bytes === bytes) {
+      if (o.before && held?.bytes === bytes && disk.sizeOf(join(o.before, held.path)) === bytes) {
         await disk.remove(to);
         await linkOrCopy(disk, join(o.before, held.path), to);
         made.push(held);
       } else {
-        made.push({ path: `cache/${path}`, bytes, sha256: await copyHashed(disk, from, to, bytes) });
+        const sha256 = await copyHashed(disk, from, to, bytes);
+        if (payload && sha256 !== payload.digest) {
+          parts.quarantine.suspect(payload); // damaged in the store: no backup is to carry it on
+          await disk.remove(to);
+          continue;
+        }
+        made.push({ path: `cache/${path}`, bytes, sha256 });
         copied.files++;
         copied.bytes += bytes;
       }
       o.told?.({ files: made.length, of: wanted.length, bytes: copied.bytes });
     }
-    for (const path of folders) await disk.syncFolder(path);
+    for (const path of [...folders, join(o.to, 'cache', 'entries'), join(o.to, 'cache')]) await disk.syncFolder(path);
     const manifest: Manifest = {
       ...{ version: 1, createdAt: new Date(o.now).toISOString(), mark: parts.mark, entries },
       lineage: parts.lineage,
@@ -150,7 +159,7 @@ export async function restoreBackup(from: string, to: string, told?: Told, disk:
   }
   const metadata = { mark: manifest.mark, lineage: newId(), checkpoint: undefined };
   await writeMetadata(disk, join(partial, 'metadata.json'), metadata);
-  for (const path of folders) await disk.syncFolder(path);
+  for (const path of [...folders, join(partial, 'entries')]) await disk.syncFolder(path);
   disk.reached('restore copied');
   await disk.remove(to); // empty
   await disk.rename(partial, to);

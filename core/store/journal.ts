@@ -119,7 +119,9 @@ export function createJournal({ disk, folder, log, ...start }: JournalOptions): 
     sync: () =>
       inOrder(async () => {
         if (brokenIn !== undefined) return false;
-        await file?.sync();
+        if (!file) return true;
+        await file.sync();
+        await disk.syncFolder(folder);
         return true;
       }).catch(() => {
         brokenIn = number;

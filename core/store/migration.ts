@@ -34,6 +34,7 @@ export async function migrate(disk: Disk, folder: string, log: (line: string) =>
   const mark = newId();
   await writePacks(disk, join(folder, 'entries'), mark, records);
   disk.reached('migration packed');
+  await disk.remove(join(folder, 'journal')); // of an earlier life: it speaks of other packs
   const metadata: Metadata = { mark, lineage: newId(), checkpoint: undefined };
   await writeMetadata(disk, join(folder, 'metadata.json'), metadata);
   disk.reached('migration done');

@@ -10,6 +10,7 @@ import { encodeFrame, type FrameToWrite } from './frames.ts';
 
 const GROUP_BYTES_MAX = 8 << 20;
 const WAITING_BYTES_MAX = 64 << 20;
+const READERS_MAX = 100;
 
 export interface Packs {
   /** Every frame with a sequence up to this is where it was settled, or was refused. */
@@ -214,7 +215,7 @@ export function createPacks({ disk, folder, mark, packBytesMax, journal, log, ..
       });
       return done.promise;
     },
-    read: readers.read,
+    read: (place) => readers.read(place),
     nextNumber: () => ++number,
     path: (number) => join(folder, packName(number)),
     async remove(number) {
@@ -233,7 +234,7 @@ export function createPacks({ disk, folder, mark, packBytesMax, journal, log, ..
   };
 }
 
-/** One open file for each pack that is read, until the last reader of a pack that is gone. */
+/** Open files of the packs that were read last: not of all, there may be thousands. */
 function createReaders(disk: Disk, path: (number: number) => string) {
   const open = new Map<number, { file: Promise<DiskFile>; users: number; isGone: boolean }>();
 
@@ -247,7 +248,8 @@ function createReaders(disk: Disk, path: (number: number) => string) {
   return {
     async read({ pack, at, length }: Place): Promise<Buffer> {
       const reader = open.get(pack) ?? { file: disk.open(path(pack), 'read'), users: 0, isGone: false };
-      open.set(pack, reader);
+      open.delete(pack);
+      open.set(pack, reader); // last
       reader.users++;
       try {
         const frame = Buffer.alloc(length);
@@ -257,6 +259,8 @@ function createReaders(disk: Disk, path: (number: number) => string) {
         throw error;
       } finally {
         reader.users--;
+        const oldest = open.size > READERS_MAX ? open.entries().find(([, { users }]) => users === 0) : undefined;
+        if (oldest) await this.forget(oldest[0]);
         await closeIfIdle(pack);
       }
     },

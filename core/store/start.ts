@@ -59,7 +59,7 @@ export async function recover(
   if (!known) {
     log('the last checkpoint cannot be read: the index is read from the packs');
     catalog = fresh();
-    const files = (await disk.list(o.journalFolder)).map(numberOf);
+    const files = (await disk.list(o.journalFolder)).map(numberOf).filter((number) => number > 0);
     known = { seq: 0, serial: Number.MAX_SAFE_INTEGER / 2, next: Math.max(0, ...files) + 1, whole: false };
   }
   const packs = await readPacks({ ...o, catalog }, known.seq);

@@ -108,6 +108,34 @@ test('the second backup copies only what is new, and each stands alone', async (
   assert.ok(then.size < model.size);
 });
 
+test('what is damaged in the store reaches no backup, and is in the next one when it is mended', async (t) => {
+  const { base, store } = await world(t, 5);
+  const bytes = random.bytes(200_000);
+  const record = await putBytes(store, 'd', bytes);
+  const file = filesOf(join(base, 'cache')).find((path) => path.includes(record.digest)) ?? assert.fail();
+  writeFileSync(file, random.bytes(200_000));
+  const done = await store.backUp({ to: join(base, 'first'), now: NOW });
+  assert.ok(!done.files.some(({ path }) => path.includes(record.digest)));
+  await store.settle();
+  assert.equal(store.report().faults.damaged, 1);
+  await putBytes(store, 'd', bytes);
+  await store.backUp({ to: join(base, 'second'), before: join(base, 'first'), now: NOW });
+  await restoreBackup(join(base, 'second'), join(base, 'restored'));
+  const restored = await openStore(join(base, 'restored'), () => {});
+  assertSameBytes(await bytesUnder(restored, record), bytes, 'mended');
+  await restored.close();
+});
+
+test('what is missing in the backup before is copied anew', async (t) => {
+  const { base, store, model } = await world(t, 60);
+  const first = join(base, 'first');
+  await store.backUp({ to: first, now: NOW });
+  rmSync(filesOf(first).find((path) => path.endsWith('.safetensors')) ?? assert.fail());
+  await store.backUp({ to: join(base, 'second'), before: first, now: NOW });
+  await restoreBackup(join(base, 'second'), join(base, 'restored'));
+  await assertHolds(join(base, 'restored'), model);
+});
+
 test('a restored store begins a line of its own: its first backup takes nothing from those before', async (t) => {
   const { base, store } = await world(t, 20);
   const first = join(base, 'first');

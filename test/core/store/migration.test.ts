@@ -68,6 +68,19 @@ test('format 1 is migrated with everything in it, and kept as it was', async (t)
   await again.close();
 });
 
+test('a journal of an earlier life says nothing of what is migrated', async (t) => {
+  const earlier = join(folder(t), 'cache');
+  const before = await openStore(earlier, () => {});
+  for (let i = 0; i < 40; i++) await putBytes(before, `k${i}`, new Uint8Array(i));
+  await before.close();
+  const path = fixture(t);
+  cpSync(join(earlier, 'journal'), join(path, 'journal'), { recursive: true });
+  const store = await openStore(path, () => {});
+  await assertHolds(store);
+  assert.deepEqual(store.lost, []);
+  await store.close();
+});
+
 for (const point of ['migration kept', 'migration packed', 'migration done'])
   test(`a migration that ends at "${point}" leaves one store whole, and the next start goes on`, async (t) => {
     const path = fixture(t);

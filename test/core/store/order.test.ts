@@ -1,11 +1,12 @@
 // What was written later stays the right one, whatever happens to packs, index and journal: nothing old comes back, and nothing
-// that was answered hides behind what is broken.
+// that was answered hides behind what is broken. And however many packs there are, few are open.
 
 import assert from 'node:assert/strict';
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { realDisk } from '../../../core/store/disk.ts';
+import { type Disk, realDisk } from '../../../core/store/disk.ts';
+import type { StoredRecord } from '../../../core/store/records.ts';
 import { openStore } from '../../../core/store/store.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
 import { SMALL_STORE } from '../../support/crash.ts';
@@ -122,4 +123,31 @@ test('whatever step compaction ends at, a start from the packs alone brings back
     const keys = store.found.map(({ key }) => key).filter((key) => key !== copy.busy);
     assert.deepEqual(keys.sort(), copy.model.filter((key) => key !== copy.busy).sort());
   }
+});
+
+test('reading in many packs keeps few of them open', async (t) => {
+  const path = join(folder(t), 'cache');
+  let open = 0;
+  const disk: Disk = {
+    ...realDisk,
+    async open(name, how) {
+      const file = await realDisk.open(name, how);
+      open++;
+      return { ...file, close: () => file.close().finally(() => open--) };
+    },
+  };
+  const store = await openStore(path, () => {}, { packBytesMax: 1, disk });
+  const model = new Map<StoredRecord, Uint8Array>();
+  for (let i = 0; i < 150; i++) {
+    const bytes = random.bytes(20);
+    model.set(await putBytes(store, `k${i}`, bytes), bytes);
+  }
+  assert.equal(store.report().packs, 150);
+  for (let round = 0; round < 2; round++)
+    await Promise.all(
+      Array.from(model, async ([record, bytes]) => assertSameBytes(await bytesUnder(store, record), bytes, record.key)),
+    );
+  assert.ok(open <= 103, `${open} files are open`);
+  await store.close();
+  assert.equal(open, 0);
 });
