@@ -62,13 +62,22 @@ export function createCompaction(o: CompactionOptions): Compaction {
   let held = 0;
   let looked = Number.NEGATIVE_INFINITY;
 
-  /** Whether a deletion with this sequence may hide something outside of its pack. */
-  const mayHide = (seq: number, own: number): boolean =>
-    [...catalog.packs.values()].some((pack) => pack.number !== own && pack.firstSeq < seq && deadIn(pack) > 0);
+  /** Whether a deletion with a sequence may hide something outside of its own pack, as packs are now. */
+  function hiding(): (seq: number, own: number) => boolean {
+    let oldest: PackCount | undefined;
+    let second: PackCount | undefined;
+    for (const pack of catalog.packs.values()) {
+      if (deadIn(pack) <= 0) continue;
+      if (!oldest || pack.firstSeq < oldest.firstSeq) [oldest, second] = [pack, oldest];
+      else if (!second || pack.firstSeq < second.firstSeq) second = pack;
+    }
+    return (seq, own) => ((oldest?.number === own ? second : oldest)?.firstSeq ?? seq) < seq;
+  }
 
   function choose(): PackCount[] {
     const all = [...catalog.packs.values()].filter(({ number }) => number !== packs.active && !unfit.has(number));
     const small = all.filter(({ end }) => end < o.packBytesMax / 16);
+    const mayHide = hiding();
     const wasteful = all.filter((pack) => {
       const idle = mayHide(pack.lastSeq, pack.number) ? 0 : pack.deletions;
       return deadIn(pack) + idle > pack.end / 2;
@@ -89,7 +98,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
       });
   }
 
-  function livingOf({ header, meta, at }: Seen, pack: number): Living | undefined {
+  function livingOf({ header, meta, at }: Seen, pack: number, mayHide: ReturnType<typeof hiding>): Living | undefined {
     const place: Place = { seq: header.seq, pack, at, length: header.length };
     const isHere = (found: { place: Place } | undefined) => found?.place.pack === pack && found.place.at === at;
     if (header.kind === 'put') {
@@ -113,9 +122,10 @@ export function createCompaction(o: CompactionOptions): Compaction {
   /** What lives in a pack; undefined if there is something that does not read. */
   async function read(pack: PackCount): Promise<Living[] | undefined> {
     const living: Living[] = [];
+    const mayHide = hiding(); // what dies from now on was alive after every deletion that is read here
     const file = await disk.open(packs.path(pack.number), 'read');
     const take = (seen: Seen) => {
-      const one = livingOf(seen, pack.number);
+      const one = livingOf(seen, pack.number, mayHide);
       if (one?.isStillThere()) living.push(one);
     };
     try {

@@ -138,13 +138,13 @@ export async function openStore(
   async function bring(record: StoredRecord, incoming: Incoming): Promise<void> {
     const { tenant, digest, bytes } = record;
     const payload = incoming.inline(bytes);
-    await incoming.keep(tenant, digest, bytes);
     const meta = { tenant, digest, bytes, file: !payload };
     const frames: FrameToWrite[] = [
       payload ? { kind: 'payload', meta, payload } : { kind: 'payload', meta },
       { kind: 'put', meta: record },
     ];
     try {
+      await incoming.keep(tenant, digest, bytes);
       await append(frames, ([first, put]) => first && put && putRow(record, put, first, payload !== undefined));
     } catch (error) {
       if (!payload && !catalog.payload(tenant, digest)) await files.remove(tenant, digest);

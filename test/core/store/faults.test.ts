@@ -72,6 +72,20 @@ for (const [fault, size, code] of [
     await again.close();
   });
 
+test('a payload whose folder cannot be synced leaves no file', async (t) => {
+  const path = join(folder(t), 'cache');
+  const disk = faultyDisk();
+  const store = await openStore(path, () => {}, { disk });
+  disk.fault = (call, at) => (call === 'call' && /entries.[0-9a-f]{2}$/.test(at) ? 'failed call' : undefined);
+  await assert.rejects(putBytes(store, 'k', new Uint8Array(200_000)), { code: 'disk_failed' });
+  const left = readdirSync(join(path, 'entries'), { recursive: true }).map(String);
+  assert.deepEqual(
+    left.filter((name) => name.endsWith('.safetensors')),
+    [],
+  );
+  await store.close();
+});
+
 test('a short write is finished by another', async (t) => {
   const { store, disk } = await opened(t);
   const bytes = random.bytes(30_000);
