@@ -17,9 +17,11 @@ export async function cachePolicy({ connect, options, io }: Call): Promise<void>
   io.stdout.write(options.json ? json(policy) : policyRows(policy));
 }
 
-function policyRows({ strategy, objective, tensors }: PolicyAnswer): string {
+function policyRows({ strategy, objective, tensors, kv }: PolicyAnswer): string {
   const { pattern, inCharge, experts, changes, parts } = tensors;
-  const told = experts.map(({ name, hitRatio }) => `${name} ${hitRatio === null ? '-' : percent(hitRatio)}`);
+  const ratio = (held: number | null): string => (held === null ? '-' : percent(held));
+  const told = experts.map(({ name, hitRatio }) => `${name} ${ratio(hitRatio)}`);
+  const { now, half, double } = kv.hitRatio;
   return columns([
     ['strategy', strategy],
     ['objective', objective],
@@ -30,5 +32,7 @@ function policyRows({ strategy, objective, tensors }: PolicyAnswer): string {
       adapter,
       `priority ${priority}: ${counted(payloads, 'payload')}, ${size(bytes)}, by ${inCharge}`,
     ]),
+    ['kv', `by ${kv.inCharge ?? 'nobody yet'}, after ${counted(kv.changes, 'change')}`],
+    ['kv hits', `${ratio(now)}; in half the room ${ratio(half)}, in twice ${ratio(double)}`],
   ]);
 }

@@ -315,6 +315,8 @@ describe('ls, rm, stats, adapters', () => {
         'in charge  arc, after 1 change',
         'experts    s3fifo 25.0 %, arc -',
         'adapter-0  priority 34-66: 2 payloads, 3.0 KiB, by arc',
+        'kv         by lru, after 0 changes',
+        'kv hits    50.0 %; in half the room 25.0 %, in twice -',
         '',
       ].join('\n'),
     );

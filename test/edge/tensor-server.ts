@@ -62,6 +62,10 @@ export const POLICY = {
       },
     ],
   },
+  kv: {
+    ...{ pattern: null, inCharge: 'lru', experts: [], changes: 0 },
+    hitRatio: { now: 0.5, half: 0.25, double: null },
+  },
 };
 export const ADAPTERS = [
   {
