@@ -119,7 +119,7 @@ for (const transport of ['ring', 'socket'])
       const { pid, restarts } = await adapter();
       process.kill(pid, 'SIGKILL');
       const seen = new Set<number>();
-      for (let i = 0; i < 40 && !seen.has(503); i++) {
+      for (let i = 0; i < 2000 && !seen.has(503); i++) {
         const ready = await fetch(`${blatam.core}/readyz`);
         await ready.arrayBuffer();
         seen.add(ready.status);
