@@ -2,7 +2,7 @@
 // hold them, so that a test can damage what lies there.
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
-import type { KvStoreOptions } from '../../core/cache/kv/kv.ts';
+import type { KvStoreOptions } from '../../core/cache/kv/store.ts';
 import { floatsOf } from '../../core/codec/means.ts';
 import type { KvDtype } from '../../core/contract/kv.ts';
 import { joinParts, parseTensors, tensorBytes, tensorParts } from '../../core/contract/tensors.ts';

@@ -26,11 +26,14 @@ import type { Pins } from './pins.ts';
 import { recode } from './recode.ts';
 import type { Returns } from './returns.ts';
 
-/** Tokens of a sequence, whose they are. */
-export interface KvAsked {
+export interface KvOwner {
   readonly tenant: string;
   readonly salt?: string | undefined;
   readonly model: string;
+}
+
+/** Tokens of a sequence, whose they are. */
+export interface KvAsked extends KvOwner {
   readonly tokens: Int32Array;
 }
 

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { KvLookupOptions } from '../../../../core/cache/kv/calls.ts';
-import type { KvOptions, KvStoreOptions } from '../../../../core/cache/kv/kv.ts';
+import type { KvOptions } from '../../../../core/cache/kv/kv.ts';
+import type { KvStoreOptions } from '../../../../core/cache/kv/store.ts';
 import type { KvNumberedEvent } from '../../../../core/contract/kv-calls.ts';
 import { Problem } from '../../../../core/contract/problems.ts';
 import { joinParts, type TensorData, tensorParts } from '../../../../core/contract/tensors.ts';

@@ -3,7 +3,7 @@
 // their order; nothing of one tenant is found by another.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { KvStoreOptions } from '../../../../core/cache/kv/kv.ts';
+import type { KvStoreOptions } from '../../../../core/cache/kv/store.ts';
 import { floatsOf } from '../../../../core/codec/means.ts';
 import type { KvDtype } from '../../../../core/contract/kv.ts';
 import { Problem } from '../../../../core/contract/problems.ts';
