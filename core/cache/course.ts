@@ -1,6 +1,6 @@
 // By which strategy tensors leave adapters, and what a hit counts for: chosen at the start, changed at any time. Pure.
 import type { Strategy } from '../contract/policy.ts';
-import { createAdaptive } from './policy/adaptive.ts';
+import { BEGINNER, createAdaptive } from './policy/adaptive.ts';
 import type { Entries } from './policy/entries.ts';
 import { POLICIES } from './policy/policies.ts';
 import type { CreatePolicy, Objective, Policy } from './policy/policy.ts';
@@ -16,8 +16,6 @@ export const DEFAULT_COURSE: Course = { strategy: 'adaptive', objective: 'hits',
 
 /** Experts have shadows, which are not worth their memory for fewer entries: the expert that would begin serves alone. */
 const ADAPTIVE_FROM = 32;
-/** It begins in charge of the adaptive policy too. */
-const BEGINNER = 's3fifo';
 
 /** What serves `entries` now: its name is another as soon as another policy should. */
 export function policyFor(course: Course, { count }: Entries): Strategy | typeof BEGINNER {

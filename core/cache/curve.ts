@@ -4,9 +4,11 @@
 // Numbers of long ago count less and less. A few hundred keys in each shadow: ratios are right to a few points.
 
 import type { Strategy } from '../contract/policy.ts';
+import { BEGINNER } from './policy/adaptive.ts';
 import { Entries } from './policy/entries.ts';
 import { POLICIES } from './policy/policies.ts';
 import type { CreatePolicy } from './policy/policy.ts';
+import { createSample } from './policy/sample.ts';
 import { createTrial, type Trial } from './policy/trial.ts';
 
 export const SIZES = { half: 0.5, same: 1, double: 2 } as const;
@@ -22,7 +24,6 @@ export interface Curve {
 }
 
 const ENTRIES_MAX = 1024;
-const HASHES = 2 ** 32;
 const HALVED_AFTER = 20_000;
 const READS_MIN = 50;
 /** Sampled requests between two looks at the room. */
@@ -32,7 +33,7 @@ const NAMES = Object.keys(SIZES) as (keyof typeof SIZES)[];
 
 export function createCurve(strategy: Strategy, capacity: () => number): Curve {
   let shadows = begin(strategy);
-  let share = 1;
+  let keys = createSample();
   let fitted = 0;
   let untilFit = 0;
   let reads = 0;
@@ -41,7 +42,7 @@ export function createCurve(strategy: Strategy, capacity: () => number): Curve {
   function begin(of: Strategy): { name: keyof typeof SIZES; trial: Trial; hits: number }[] {
     return NAMES.map((name) => {
       const entries = new Entries(0);
-      const create: CreatePolicy = of === 'adaptive' ? POLICIES.s3fifo : POLICIES[of];
+      const create: CreatePolicy = POLICIES[of === 'adaptive' ? BEGINNER : of];
       return {
         name,
         trial: createTrial(
@@ -59,11 +60,11 @@ export function createCurve(strategy: Strategy, capacity: () => number): Curve {
     untilFit = FIT_EVERY;
     const room = capacity();
     const most = Math.max(...shadows.map(({ trial }) => trial.entries.count));
-    const isSame = Math.abs(room * share - fitted) <= CAPACITY_CHANGED * fitted;
+    const isSame = Math.abs(room * keys.share - fitted) <= CAPACITY_CHANGED * fitted;
     if (most <= ENTRIES_MAX && isSame) return;
-    if (most > ENTRIES_MAX) share /= 2;
-    fitted = room * share;
-    for (const { name, trial } of shadows) trial.restrict(HASHES * share, fitted * SIZES[name]);
+    if (most > ENTRIES_MAX) keys.halve();
+    fitted = room * keys.share;
+    for (const { name, trial } of shadows) trial.restrict(keys.hashBits, fitted * SIZES[name]);
   }
 
   function halve(): void {
@@ -74,7 +75,7 @@ export function createCurve(strategy: Strategy, capacity: () => number): Curve {
 
   return {
     read(hash, bytes = Number.POSITIVE_INFINITY, hit) {
-      if (hash >= HASHES * share) return;
+      if ((hash & keys.hashBits) !== 0) return;
       fit();
       reads++;
       if (hit) now++;
@@ -82,13 +83,13 @@ export function createCurve(strategy: Strategy, capacity: () => number): Curve {
       if (reads >= HALVED_AFTER) halve();
     },
     put(hash, bytes) {
-      if (hash >= HASHES * share) return;
+      if ((hash & keys.hashBits) !== 0) return;
       fit();
       for (const { trial } of shadows) trial.ask(hash, bytes, 1);
     },
     follow(next) {
       shadows = begin(next);
-      share = 1;
+      keys = createSample();
       fitted = reads = now = untilFit = 0;
     },
     ratios() {

@@ -12,6 +12,7 @@ import { createPatternWatch, type Pattern } from './pattern.ts';
 import { POLICIES, type PolicyName } from './policies.ts';
 import type { CreatePolicy, Objective, Policy } from './policy.ts';
 import { Popularity } from './popularity.ts';
+import { createSample } from './sample.ts';
 import { createTrial, type Trial } from './trial.ts';
 
 export interface AdaptiveOptions extends ChoiceSettings {
@@ -27,8 +28,11 @@ export interface AdaptiveOptions extends ChoiceSettings {
   readonly intervalMax: number;
 }
 
+/** In charge until there is something to compare, and wherever one expert has to stand for all. */
+export const BEGINNER = 'wtinylfu-climber' satisfies PolicyName;
+
 export const ADAPTIVE_DEFAULTS: AdaptiveOptions = {
-  experts: ['wtinylfu-climber', 's3fifo', 'arc', 'gdsf', 'lfu', 'lru'],
+  experts: [BEGINNER, 's3fifo', 'arc', 'gdsf', 'lfu', 'lru'],
   shadowEntriesMax: 384,
   pastMax: 1 << 20,
   intervalPerEntry: 0.5,
@@ -57,7 +61,6 @@ export interface Adaptive extends Policy {
 
 /** Sampled requests without which a review waits for more. */
 const SAMPLED_MIN = 50;
-const TOP_BIT = 1 << 31;
 
 interface Expert {
   readonly name: PolicyName;
@@ -88,9 +91,7 @@ export function createAdaptive(
   const batch = createBatch();
   let [expert] = experts as [Expert, ...Expert[]];
   let policy = create(expert.name);
-  let share = 1;
-  /** Keys whose hash has none of these bits are the sample: the highest ones, as tables go by the low ones. */
-  let hashBits = 0;
+  const keys = createSample();
   let isFollowing = false;
   let requestsLeft = settings.intervalMin;
   let sampled = 0;
@@ -114,7 +115,7 @@ export function createAdaptive(
       pattern.follow(hash);
       isFollowing = false;
     }
-    if ((hash & hashBits) === 0) sample(slot, hash, isHit);
+    if ((hash & keys.hashBits) === 0) sample(slot, hash, isHit);
     if (--requestsLeft <= 0) review();
   }
 
@@ -145,7 +146,7 @@ export function createAdaptive(
       choice.forget();
       return inCharge;
     }
-    return choice.count(round, inCharge, entries.count * share);
+    return choice.count(round, inCharge, entries.count * keys.share);
   }
 
   function wonBy(shadow: Trial): number {
@@ -158,15 +159,12 @@ export function createAdaptive(
 
   /** Half the keys, as often as the real cache has outgrown the sample; or other room. */
   function fitShadows(): void {
-    const shareBefore = share;
-    while (entries.count * share > settings.shadowEntriesMax) {
-      share /= 2;
-      hashBits = (hashBits >> 1) | TOP_BIT;
-    }
-    const bytesMax = entries.bytesMax * share;
-    if (share === shareBefore && experts[0]?.shadow.entries.bytesMax === bytesMax) return;
+    const { share } = keys;
+    while (entries.count * keys.share > settings.shadowEntriesMax) keys.halve();
+    const bytesMax = entries.bytesMax * keys.share;
+    if (share === keys.share && experts[0]?.shadow.entries.bytesMax === bytesMax) return;
     askShadows();
-    for (const { shadow } of experts) shadow.restrict(hashBits, bytesMax);
+    for (const { shadow } of experts) shadow.restrict(keys.hashBits, bytesMax);
   }
 
   function review(): void {
@@ -203,7 +201,7 @@ export function createAdaptive(
     admit(slot) {
       popularity.enter(slot);
       policy.admit(slot);
-      if (entries.count * share > settings.shadowEntriesMax) fitShadows();
+      if (entries.count * keys.share > settings.shadowEntriesMax) fitShadows();
       observe(slot, false);
     },
     victim: (hash, bytes, mayLeave) => policy.victim(hash, bytes, mayLeave),
