@@ -62,7 +62,10 @@ export function createCurve(strategy: Strategy, capacity: () => number): Curve {
     const most = Math.max(...shadows.map(({ trial }) => trial.entries.count));
     const isSame = Math.abs(room * keys.share - fitted) <= CAPACITY_CHANGED * fitted;
     if (most <= ENTRIES_MAX && isSame) return;
-    if (most > ENTRIES_MAX) keys.halve();
+    if (most > ENTRIES_MAX) {
+      keys.halve();
+      halve(); // what was counted came of twice as many keys, and would count twice
+    }
     fitted = room * keys.share;
     for (const { name, trial } of shadows) trial.restrict(keys.hashBits, fitted * SIZES[name]);
   }
