@@ -76,6 +76,8 @@ export interface HeldPages {
   readonly damages: number;
   /** Pages for a block, others leaving if they must; near another if there is room. Throws `capacity_exhausted`. */
   lease(shape: KvShape, form: Form, near?: GpuLease): GpuLease;
+  /** The same where none has to be forgotten for it: those that leave have packages. Else undefined. */
+  leaseKeeping(shape: KvShape, form: Form, near?: GpuLease): GpuLease | undefined;
   /** On the adapter of another lease; undefined where that has no room for it. */
   leaseNear(near: Pick<GpuLease, 'adapter'>, shape: KvShape, form: Form): GpuLease | undefined;
   /** The same where an adapter (the named one) has free room; others leave for the budget only. */
@@ -107,6 +109,9 @@ export interface HeldPages {
 export const HOT = 'hot';
 export const hotOn = (adapter: string): string => `hot on ${adapter}`;
 const COLD = 'cold';
+
+/** What becomes of a block that leaves its adapter; false where it stays. */
+type Goes = (block: KvBlock) => boolean;
 
 const tiersOf = ({ hot, cold }: Kept): string[] => [
   ...(hot ? [HOT, hotOn(hot.lease.adapter)] : []),
@@ -204,18 +209,23 @@ export function createHeldPages({
   }
 
   /** True once `wanted` bytes more are within the budget. */
-  function withinBudget(wanted: number): boolean {
+  function withinBudget(wanted: number, goes: Goes = coolOrEvict): boolean {
     const bytesMax = budget();
     if (wanted > bytesMax) return false;
     for (const block of blocks.leaving(HOT)) {
       if (bytes + wanted <= bytesMax) break;
-      if (!cool(block)) evict(block);
+      if (!goes(block)) return false;
     }
     return bytes + wanted <= bytesMax;
   }
 
   function evict(block: KvBlock): void {
     evictions += blocks.remove(block, 'evicted');
+  }
+
+  function coolOrEvict(block: KvBlock): true {
+    if (!cool(block)) evict(block);
+    return true;
   }
 
   function cool(block: KvBlock): boolean {
@@ -228,7 +238,7 @@ export function createHeldPages({
   }
 
   /** Tensors leave first: KV has its budget, and tensors are on disk as a rule. */
-  function fits(lease: GpuLease, wanted: number): boolean {
+  function fits(lease: GpuLease, wanted: number, goes: Goes = coolOrEvict): boolean {
     if (lease.grow(wanted) || makeRoom(lease, wanted)) return true;
     const trial = lease.trial();
     const leaving: KvBlock[] = [];
@@ -239,7 +249,7 @@ export function createHeldPages({
       if (trial.fits(wanted)) break;
     }
     if (!trial.fits(wanted)) return false;
-    for (const block of leaving) if (!block.removed && !cool(block)) evict(block);
+    for (const block of leaving) if (!block.removed && !goes(block)) return false;
     return lease.grow(wanted);
   }
 
@@ -253,6 +263,17 @@ export function createHeldPages({
       return lease;
     }
     lease.release();
+    return undefined;
+  }
+
+  /** Near another if there is room; undefined where no adapter has any. */
+  function leaseAnywhere(shape: KvShape, form: Form, near?: GpuLease, goes?: Goes): GpuLease | undefined {
+    const places = pool.places(pageBytes(shape, form));
+    const first = near && places.includes(near.adapter) ? [near.adapter] : [];
+    for (const adapter of new Set([...first, ...places])) {
+      const lease = leaseOn(adapter, shape, form, (each, wanted) => fits(each, wanted, goes));
+      if (lease) return lease;
+    }
     return undefined;
   }
 
@@ -286,14 +307,12 @@ export function createHeldPages({
           'capacity_exhausted',
           `A block of ${wanted} bytes is beyond the ${budget()} set aside for KV (KV_MEMORY_PERCENT).`,
         );
-      const places = pool.places(pageBytes(shape, form));
-      const first = near && places.includes(near.adapter) ? [near.adapter] : [];
-      for (const adapter of new Set([...first, ...places])) {
-        const lease = leaseOn(adapter, shape, form, fits);
-        if (lease) return lease;
-      }
+      const lease = leaseAnywhere(shape, form, near);
+      if (lease) return lease;
       throw problem('capacity_exhausted', `No adapter has room for a block of ${wanted} bytes of KV.`);
     },
+    leaseKeeping: (shape, form, near) =>
+      withinBudget(bytesOf(shape, form), cool) ? leaseAnywhere(shape, form, near, cool) : undefined,
     leaseNear({ adapter }, shape, form) {
       const isOpen = pool.ready && pool.places(pageBytes(shape, form)).includes(adapter);
       if (!isOpen || !withinBudget(bytesOf(shape, form))) return undefined;

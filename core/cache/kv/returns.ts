@@ -4,7 +4,8 @@
 // (but for one now and then, to measure again), and whoever asked finds a shorter beginning.
 import { SEAL_WORDS } from '../../codec/checksum.ts';
 import { isWhole, unpack } from '../../codec/packing.ts';
-import { BLOCK_TOKENS, pageBytes } from '../../codec/pages.ts';
+import { BLOCK_TOKENS, type Form, pageBytes } from '../../codec/pages.ts';
+import type { KvShape } from '../../contract/kv.ts';
 import { Problem } from '../../contract/problems.ts';
 import type { GpuLease } from '../../gpu/gpu-lease.ts';
 import type { Pieces } from '../../gpu/pieces.ts';
@@ -21,6 +22,8 @@ const WEIGHT = 0.25;
 const OUTLIER = 4;
 /** Of so many blocks that are not worth it, one is brought back. */
 const TRIAL = 16;
+/** So often packages are made for those that would have to be forgotten for it. */
+const AHEAD_TRIES = 3;
 
 export interface ReturnsOptions {
   readonly held: HeldPages;
@@ -120,9 +123,10 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   /** Where there is no room, blocks stay where they are; and where an adapter is lost on the way, which is told to who asked. */
   async function bringNow(batch: readonly KvBlock[]): Promise<void> {
     const begun = performance.now();
-    const leased = await inTurn(() => leaseFor(batch));
-    const open = new Set(leased);
+    const open = new Set<Leased>();
     try {
+      await inTurn(() => leaseFor(batch, open));
+      const leased = [...open];
       for (const some of Map.groupBy(leased, ({ lease }) => lease.adapter).values()) {
         for (const [own, pages] of await unpacked(some)) {
           open.delete(own);
@@ -146,7 +150,7 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   }
 
   /** Pages for as many of them as there is room for, near those before them. */
-  async function leaseFor(batch: readonly KvBlock[]): Promise<Leased[]> {
+  async function leaseFor(batch: readonly KvBlock[], found: Set<Leased>): Promise<void> {
     const bytes = batch.map(({ root, kept }) =>
       kept.cold ? pageBytes(root.shape, kept.cold.form) * root.shape.layers : 0,
     );
@@ -154,20 +158,28 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
       bytes.reduce((sum, own) => sum + own, 0),
       closing.signal,
     );
-    const found: Leased[] = [];
     let near = batch[0]?.parent?.kept.hot?.lease;
-    for (const block of batch) {
+    for (const [i, block] of batch.entries()) {
       const from = block.kept.cold;
       if (!from) break;
       try {
-        near = held.lease(block.root.shape, from.form, near);
+        near = await roomFor(block.root.shape, from.form, near, bytes[i] ?? 0);
       } catch (error) {
         if (error instanceof Problem && error.code === 'capacity_exhausted') break;
         throw error;
       }
-      found.push({ block, from, lease: near });
+      found.add({ block, from, lease: near });
     }
-    return found;
+  }
+
+  /** While packages are made, readers leave blocks that have none: nothing is forgotten for them as long as the shelf has room. */
+  async function roomFor(shape: KvShape, form: Form, near: GpuLease | undefined, bytes: number): Promise<GpuLease> {
+    for (let tries = 0; tries < AHEAD_TRIES; tries++) {
+      const lease = held.leaseKeeping(shape, form, near);
+      if (lease) return lease;
+      await demotion.ahead(bytes, closing.signal);
+    }
+    return held.lease(shape, form, near);
   }
 
   /** On one adapter. Throws `kv_damaged` where one is not what it was; those are forgotten. */
