@@ -269,7 +269,7 @@ test('an entry that takes the place of one in use is the youngest', async (t) =>
 });
 
 test('entries that are nowhere else are gone once they are evicted', async (t) => {
-  const engine = await startEngine(t);
+  const engine = await startEngine(t, { cache: { course: LRU } });
   engine.leavePages(20);
   for (const key of ['a', 'b']) await engine.put(key, fileOf(9 * PAGE_BYTES), { durability: 'none' });
   await engine.put('c', fileOf(9 * PAGE_BYTES), { durability: 'none' });
