@@ -27,6 +27,7 @@ import { describePresets, withPresets } from './presets.ts';
 import { createReadiness } from './readiness.ts';
 import { createServer } from './server.ts';
 import { openStore } from './store/store.ts';
+import { assertSettled } from './upgrade/journal.ts';
 
 const STOP_MS_MAX = 9_500;
 /** How often claims are looked through for those that ran out. */
@@ -82,6 +83,7 @@ async function startCore(config: CoreConfig) {
   makeFolder(dataDir);
   const lock = await lockFolder(dataDir, 'core');
   opened.push({ name: 'lock', close: lock.release });
+  await assertSettled(dataDir);
   const pidFile = join(dataDir, 'core.pid');
   writeFileSync(pidFile, `${process.pid}\n`);
   opened.push({ name: 'pid file', close: async () => rmSync(pidFile, { force: true }) });

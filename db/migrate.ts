@@ -3,7 +3,10 @@
 // Every node does this when it starts; an advisory lock lets the first one work and the others find it done. Lock and
 // migrations are one transaction: a node that dies half-way leaves no lock and no half-made tables, a lost connection
 // cannot lose the lock alone, and poolers that hand out a connection per transaction are no trouble. So a migration
-// cannot hold what refuses transactions (CREATE INDEX CONCURRENTLY). Not here: going back to an older version.
+// cannot hold what refuses transactions (CREATE INDEX CONCURRENTLY). Tables that a newer version has migrated are refused.
+// Not here: going back to an older version.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { drizzle } from 'drizzle-orm/postgres-js';
 import { migrate } from 'drizzle-orm/postgres-js/migrator';
@@ -24,6 +27,7 @@ export async function migrateTables(client: Sql, lockWaitMsMax = LOCK_WAIT_MS_MA
         set_config('statement_timeout', '0', true)`;
       await transaction`select pg_advisory_xact_lock(${LOCK})`;
       locked = true;
+      await pendingMigrations(transaction);
       await migrate(drizzle({ client: nestable(client, transaction) }), { migrationsFolder: FOLDER });
     });
   } catch (error) {
@@ -37,6 +41,29 @@ export async function migrateTables(client: Sql, lockWaitMsMax = LOCK_WAIT_MS_MA
     }
     throw cause;
   }
+}
+
+/** How many this database has not seen. Throws if it has seen one that this program does not know. */
+export async function pendingMigrations(client: Sql | TransactionSql): Promise<number> {
+  const known = knownMigrations();
+  const newest = known.at(-1) ?? 0;
+  const [table] = await client`select to_regclass('drizzle.__drizzle_migrations') as name`;
+  if (!table?.name) return known.length;
+  const [applied] = await client`select coalesce(max(created_at), 0) as last from drizzle.__drizzle_migrations`;
+  const last = Number(applied?.last);
+  if (last > newest)
+    throw new Error(
+      `its tables were migrated by a newer Blatam (${new Date(last).toISOString()}; this one knows up to ${new Date(newest).toISOString()}). Use the version that wrote it`,
+    );
+  return known.filter((when) => when > last).length;
+}
+
+/** The moments they were made at, in order. */
+function knownMigrations(): number[] {
+  const journal = JSON.parse(readFileSync(join(FOLDER, 'meta', '_journal.json'), 'utf8')) as {
+    entries: { when: number }[];
+  };
+  return journal.entries.map(({ when }) => when);
 }
 
 /** Drizzle's migrator begins a transaction of its own; inside ours that is a savepoint. */

@@ -60,6 +60,7 @@ export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam 
       --strategy S       from now on: lru, lfu or adaptive
       --objective O      what adaptive makes the most of: hits, bytes or cost
   blatam adapters        the adapters and their memory
+  blatam upgrade         bring the data of an instance that is not running to this version; see blatam upgrade --help
 
   --url URL              of the server; or BLATAM_URL (http://127.0.0.1:8000)
   --key-file FILE        who you are; or BLATAM_KEY_FILE (DATA_DIR/admin-key.json, DATA_DIR being ./data)

@@ -23,6 +23,7 @@ import {
 } from './cli-files.ts';
 import { kvLoad, kvStore } from './cli-kv.ts';
 import { kvClear, kvEvents, kvLookup, kvPin, kvUnpin } from './cli-kv-calls.ts';
+import { isOffline, runOffline } from './cli-offline.ts';
 import { adapterRows, entryRows, HELP, plain, putLine, size, statsRows } from './cli-words.ts';
 import { BlatamError, type Client, createClient, type PutOptions, type TensorEntry, TransferError } from './client.ts';
 
@@ -67,6 +68,8 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   let tried = '';
   let keyFile = '';
   try {
+    const [program, ...rest] = argv;
+    if (isOffline(program)) return await runOffline(program, rest, io.env);
     const { values: options, positionals } = parse(argv);
     if (options.help) return say(io, HELP);
     if (options.version) return say(io, `${await version()}\n`);

@@ -20,11 +20,13 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/contract': [],
   shaders: [],
   db: [],
-  edge: ['core/contract'],
+  edge: ['core/contract', 'edge/cli-offline.ts'],
+  'edge/cli-offline.ts': ['edge', 'core/upgrade/main.ts'], // which is a process of its own
   'core/gpu': ['core/contract', 'shaders'],
   'core/codec': ['core/contract', 'shaders', 'core/gpu'],
   'core/store': ['core/contract'],
   'core/cache': ['core/contract', 'core/gpu', 'core/codec', 'core/store'],
+  'core/upgrade': ['core/contract', 'core/store', 'core/config.ts', 'core/presets.ts', 'db'],
   'core/cluster': ['core/contract'],
   'core/jobs': ['core/contract', 'core/cluster', 'db'],
   core: ['core/contract', 'db'], // each file that lies directly in core/, but for these:
@@ -51,6 +53,7 @@ const MADE_FOR: Readonly<Record<string, string>> = {
   'edge/cli-files.ts': 'node',
   'edge/cli-cache.ts': 'node',
   'edge/cli-kv.ts': 'node',
+  'edge/cli-offline.ts': 'node',
   'edge/cli-kv-calls.ts': 'node',
   'edge/bun.ts': 'bun',
   'edge/workers.ts': 'cloudflare',
@@ -58,7 +61,7 @@ const MADE_FOR: Readonly<Record<string, string>> = {
 };
 
 const READS_ENVIRONMENT =
-  /(?:^|\/)config\.ts$|^core\/main\.ts$|^edge\/(?:node|bun|deno|workers|cli)\.ts$|^(?:bench|test)\//;
+  /(?:^|\/)config\.ts$|^core\/(?:upgrade\/)?main\.ts$|^edge\/(?:node|bun|deno|workers|cli)\.ts$|^(?:bench|test)\//;
 const FOR_DEVELOPERS = /^(?:bench|test)\/|^db\/drizzle\.config\.ts$/;
 const SAYS_NOTHING = /(?:^|[-_])(?:manager|service|helper|util)s?$|(?:Manager|Service|Helper|Util)s?$/;
 const UNFINISHED = /\b(?:TODO|FIXME|XXX|HACK)\b/;

@@ -26,6 +26,13 @@ export async function hasFormat1(disk: Disk, folder: string): Promise<boolean> {
   return false;
 }
 
+/** Its records, whether they can be read or not. */
+export async function countFormat1(disk: Disk, folder: string): Promise<number> {
+  let count = 0;
+  for await (const _ of filesBelow(disk, join(folder, 'index'))) count++;
+  return count;
+}
+
 export async function migrate(disk: Disk, folder: string, log: (line: string) => void): Promise<Migrated> {
   log(`format 1 is migrated; ${join(folder, OLD_STORE)} keeps it as it was, remove it when you need no way back`);
   await keepOld(disk, folder);

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { generateDrizzleJson, generateMigration } from 'drizzle-kit/api';
 import { type BundledServer, startBundled } from '../../db/bundled.ts';
 import { connectBundled } from '../../db/connect.ts';
-import { migrateTables } from '../../db/migrate.ts';
+import { migrateTables, pendingMigrations } from '../../db/migrate.ts';
 import * as schema from '../../db/schema.ts';
 import { tempFolder } from './folders.ts';
 
@@ -56,6 +56,18 @@ describe('migrateTables()', () => {
     await released;
     await holding;
     await migrateTables(client, 100);
+    await client.end();
+  });
+
+  test('refuses tables that a newer version has migrated, and changes nothing', async () => {
+    const { client } = connectBundled(server.address, 1);
+    assert.equal(await pendingMigrations(client), 0);
+    const newest = entries.at(-1)?.when ?? 0;
+    await client`insert into drizzle.__drizzle_migrations (hash, created_at) values ('of the future', ${newest + 1})`;
+    await assert.rejects(migrateTables(client), /migrated by a newer Blatam.*Use the version that wrote it/);
+    await client`delete from drizzle.__drizzle_migrations where created_at > ${newest}`;
+    await client`delete from drizzle.__drizzle_migrations where created_at = ${newest}`;
+    assert.equal(await pendingMigrations(client), 1);
     await client.end();
   });
 });
