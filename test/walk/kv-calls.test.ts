@@ -3,11 +3,11 @@
 // server from stopping.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { PassThrough, Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { main } from '../../edge/cli.ts';
 import { BlatamError, type Client, createClient, type KvNumberedEvent } from '../../edge/client.ts';
 import { adminKey, type Blatam, call, codeOf, type KeyFile, startBlatam } from '../support/blatam.ts';
+import { commandIo } from '../support/command-io.ts';
 import { seeded } from '../support/seeded.ts';
 
 const INTERNAL_SECRET = randomBytes(32).toString('base64');
@@ -183,7 +183,7 @@ test('the command line looks up, pins, clears and follows', async () => {
   const list = tokens.join(',');
   await store(client, tokens, { model: 'line' });
   const run = async (...args: string[]) => {
-    const io = openIo();
+    const io = commandIo(core);
     assert.equal(await main(['kv', ...args], io), 0, io.err());
     return io.out();
   };
@@ -208,12 +208,12 @@ test('the command line looks up, pins, clears and follows', async () => {
     [['pin', '1,2', '--model', 'm', '--ttl', '0'], /--ttl: /],
     [['events', '--after', 'x'], /--after: x is no number of an event/],
   ] as const) {
-    const io = openIo();
+    const io = commandIo(core);
     assert.equal(await main(['kv', ...args], io), 2);
     assert.match(io.err(), words);
   }
   const leaving = new AbortController();
-  const io = { ...openIo(), signal: leaving.signal };
+  const io = { ...commandIo(core), signal: leaving.signal };
   const following = main(['kv', 'events', '--after', '0'], io);
   let told = '';
   while (!told.includes('cleared')) {
@@ -257,17 +257,3 @@ test('a server stops while events are followed, and who follows goes on where he
   leaving.abort();
   assert.ok((await Promise.all(waiting)).every(({ done }) => done));
 });
-
-/** The surroundings of the command line, kept in memory. */
-function openIo() {
-  const [out, err] = [new PassThrough(), [] as string[]];
-  return {
-    env: { BLATAM_URL: core.edge, DATA_DIR: core.dataDir },
-    stdin: Readable.from([]),
-    stdout: out,
-    stderr: { write: (line: string) => err.push(line) },
-    signal: new AbortController().signal,
-    out: () => String(out.read() ?? ''),
-    err: () => err.join(''),
-  };
-}

@@ -3,12 +3,12 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PassThrough, Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../../core/contract/tensors.ts';
 import { main } from '../../edge/cli.ts';
 import { BlatamError, createClient } from '../../edge/client.ts';
 import { adminKey, type Blatam, call, codeOf, type KeyFile, startBlatam } from '../support/blatam.ts';
+import { commandIo } from '../support/command-io.ts';
 import { folder } from '../support/folders.ts';
 import { seeded } from '../support/seeded.ts';
 
@@ -191,7 +191,7 @@ test('the command line stores a file, and what it loads back is what the file ha
   const directory = folder(t);
   writeFileSync(path('kv'), storeFile());
   const run = async (...args: string[]) => {
-    const io = openIo();
+    const io = commandIo(blatam);
     assert.equal(await main(args, io), 0, io.err());
     return io.out();
   };
@@ -224,18 +224,4 @@ function heldRows(numbers: Uint16Array): Uint16Array {
     const [which, within] = [Math.floor(at / (192 * DIM)), at % (192 * DIM)];
     return numbers[which * row + within] ?? 0;
   });
-}
-
-/** The surroundings of the command line, kept in memory. */
-function openIo() {
-  const [out, err] = [new PassThrough(), [] as string[]];
-  return {
-    env: { BLATAM_URL: blatam.edge, DATA_DIR: blatam.dataDir },
-    stdin: Readable.from([]),
-    stdout: out,
-    stderr: { write: (line: string) => err.push(line) },
-    signal: new AbortController().signal,
-    out: () => String(out.read() ?? ''),
-    err: () => err.join(''),
-  };
 }

@@ -29,24 +29,10 @@ import { piecesFor } from '../../support/adapters.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
 import { folder } from '../../support/folders.ts';
 import { seeded } from '../../support/seeded.ts';
+import { recordFor } from '../../support/store.ts';
 
 const random = seeded();
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-
-const recordOf = (key: string, bytes: Uint8Array, more: Partial<StoredRecord> = {}): StoredRecord => ({
-  tenant: 't',
-  key,
-  digest: hash(bytes),
-  bytes: bytes.length,
-  codec: 'raw',
-  dtype: 'U8',
-  shape: [bytes.length],
-  tensors: 1,
-  priority: 50,
-  createdAt: 1_800_000_000_000,
-  expiresAt: null,
-  ...more,
-});
 
 interface Opened {
   store: Store;
@@ -72,7 +58,7 @@ async function put(store: Store, key: string, bytes: Uint8Array, previous?: Stor
     writer.write(bytes.subarray(half), bytes.length - half, half),
     writer.write(bytes, half, 0), // `bytes` goes on behind `half`, as a piece does
   ]);
-  const record = recordOf(key, bytes);
+  const record = recordFor(key, bytes);
   await writer.commit(record, previous);
   return record;
 }
@@ -167,9 +153,9 @@ test('begin(true) stores pieces of any length bit by bit', linuxOnly, async (t) 
     }
     await Promise.all(writes);
     for (const piece of taken) piece.release();
-    await writer.commit(recordOf(`k${size}`, bytes), undefined);
+    await writer.commit(recordFor(`k${size}`, bytes), undefined);
     assert.equal(statSync(payloadPath(path, hash(bytes))).size, size);
-    assertSameBytes(await get(store, recordOf(`k${size}`, bytes)), bytes, `${size} bytes`);
+    assertSameBytes(await get(store, recordFor(`k${size}`, bytes)), bytes, `${size} bytes`);
   }
   assert.equal((await reopen(path)).store.found.length, 7);
 });
@@ -191,10 +177,10 @@ test('begin(true) writes in the ordinary way where the disk refuses, whenever th
       await turn();
     }
     await Promise.all(writes);
-    await writer.commit(recordOf(`k${round}`, bytes), undefined);
+    await writer.commit(recordFor(`k${round}`, bytes), undefined);
   }
   await store.settle();
-  assertSameBytes(await get(store, recordOf('any', bytes)), bytes, 'the payload');
+  assertSameBytes(await get(store, recordFor('any', bytes)), bytes, 'the payload');
 });
 
 for (const size of [5000, LARGE])
@@ -205,7 +191,7 @@ for (const size of [5000, LARGE])
     const first = await put(store, 'first', bytes);
     const writer = await store.begin(false);
     await writer.write(bytes, bytes.length, 0);
-    const second = recordOf('second', bytes);
+    const second = recordFor('second', bytes);
     assert.deepEqual(await writer.commit(second, undefined), { deduplicated: true });
     assert.equal(store.bytes, bytes.length);
     if (size === LARGE) assert.deepEqual(payloadFiles(path), [`${payloadName('t', first.digest)}.safetensors`]);
@@ -233,7 +219,7 @@ for (const size of [5000, LARGE])
     assert.equal(payloadFiles(path).length, size === LARGE ? 1 : 0);
     await Promise.all(records.slice(1).map((record) => store.remove(record)));
     await store.settle();
-    assertSameBytes(await get(store, recordOf('any', bytes)), bytes, 'the payload');
+    assertSameBytes(await get(store, recordFor('any', bytes)), bytes, 'the payload');
   });
 
 for (const size of [3000, LARGE])
@@ -410,7 +396,7 @@ test('tenants and keys never share a record', async (t) => {
     const bytes = random.bytes(20);
     const writer = await store.begin(false);
     await writer.write(bytes, 20, 0);
-    await writer.commit(recordOf(key, bytes, { tenant }), undefined);
+    await writer.commit(recordFor(key, bytes, { tenant }), undefined);
   }
   const { found } = (await reopen(path)).store;
   assert.equal(new Set(found.map(({ tenant, key }) => JSON.stringify([tenant, key]))).size, owners.length);
@@ -506,7 +492,7 @@ test('a record that the disk has no room for takes its payload with it', async (
     writeFileSync(filler, new Uint8Array(1 << 20));
   } catch {} // full, as wanted
   for (let i = 0; i < 3; i++) await assert.rejects(put(store, 'k', random.bytes(5000), old), full);
-  await assert.rejects(writer.commit(recordOf('k', bytes), old), full);
+  await assert.rejects(writer.commit(recordFor('k', bytes), old), full);
   await writer.abort();
   assert.deepEqual(readdirSync(join(path, 'incoming')), []);
   assert.equal(existsSync(payloadPath(path, hash(bytes))), false);
@@ -547,7 +533,7 @@ test('a disk that refuses is disk_failed, and what was there stays', async (t) =
   const shard = join(path, 'entries', hash(bytes).slice(0, 2));
   const away = join(path, 'away');
   renameSync(shard, away); // a folder that is gone: root may do anything to one that is read-only
-  await assert.rejects(writer.commit(recordOf('other', bytes), undefined), { code: 'disk_failed', status: 503 });
+  await assert.rejects(writer.commit(recordFor('other', bytes), undefined), { code: 'disk_failed', status: 503 });
   await writer.abort();
   assert.equal(store.bytes, 100);
   assert.deepEqual(readdirSync(join(path, 'incoming')), []);
@@ -645,7 +631,7 @@ test('tenants share no payload, so that none can tell what another holds', async
   await put(store, 'k', bytes);
   const writer = await store.begin(false);
   await writer.write(bytes, bytes.length, 0);
-  const { deduplicated } = await writer.commit({ ...recordOf('k', bytes), tenant: 'other' }, undefined);
+  const { deduplicated } = await writer.commit({ ...recordFor('k', bytes), tenant: 'other' }, undefined);
   assert.equal(deduplicated, false);
   assert.equal(store.bytes, 2 * LARGE);
   assert.equal(payloadFiles(path).length, 2);
