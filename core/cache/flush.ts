@@ -18,6 +18,8 @@ export const FLUSH_DEFAULTS: FlushBounds = { bytesMax: 64 << 20, msMax: 1000 };
 export interface Flushes {
   /** On disk within so many milliseconds, or nobody else is taken until it is. */
   readonly msMax: number;
+  /** The most that is on its way at a time. */
+  readonly bytesMax: number;
   /** What is on its way, and for how long the oldest has been. */
   readonly waiting: { readonly entries: number; readonly bytes: number; readonly ageMs: number };
   /** Whether so many bytes more are within the bounds. */
@@ -61,6 +63,7 @@ export function createFlushes({ keys, ledger, holdings, bounds, log, ended }: Fl
 
   return {
     msMax: bounds.msMax,
+    bytesMax: bounds.bytesMax,
     get waiting() {
       return { entries: flushes.size, bytes, ageMs: ageMs() };
     },

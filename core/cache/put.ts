@@ -33,7 +33,13 @@ export interface PutOptions {
   readonly party?: Party | undefined;
 }
 
-export type PutAnswer = TensorEntry & { created: boolean; deduplicated: boolean; flushedWithinMs: number | null };
+export type PutAnswer = TensorEntry & { created: boolean; deduplicated: boolean } & LossWindow;
+
+/** What a crash can still take: for how long, and how much at once with others; 0 on disk, null where it never will be. */
+interface LossWindow {
+  readonly flushedWithinMs: number | null;
+  readonly flushedWithinBytes: number | null;
+}
 export type Put = (options: PutOptions) => Promise<PutAnswer>;
 
 export interface PutParts {
@@ -110,8 +116,14 @@ export function createPut(parts: PutParts): Put {
     }
     if (writer && later) flushes.begin(entry, writer);
     parts.departures.look(entry); // its adapter may have died since the last byte
-    const flushedWithinMs = !writer ? null : later ? flushes.msMax : 0;
-    return { ...face(entry), created, deduplicated, flushedWithinMs };
+    return { ...face(entry), created, deduplicated, ...lossWindow(writer !== undefined, later) };
+  }
+
+  function lossWindow(isDurable: boolean, later: boolean): LossWindow {
+    if (!isDurable) return { flushedWithinMs: null, flushedWithinBytes: null };
+    return later
+      ? { flushedWithinMs: flushes.msMax, flushedWithinBytes: flushes.bytesMax }
+      : { flushedWithinMs: 0, flushedWithinBytes: 0 };
   }
 
   /** The same payload under another name of the tenant: one place will do. Equal digests prove it. */

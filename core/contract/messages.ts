@@ -80,6 +80,8 @@ export const putAnswerSchema = tensorEntrySchema.extend({
   deduplicated: z.boolean(),
   /** How long a crash of the core can still take it: 0 once it is on disk, null if it never will be. */
   flushedWithinMs: z.number().nullable().optional(),
+  /** How much a crash can take at once, this and others together. */
+  flushedWithinBytes: z.number().nullable().optional(),
 });
 export const listAnswerSchema = z.object({ entries: z.array(tensorEntrySchema), cursor: z.string().nullable() });
 

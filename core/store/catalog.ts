@@ -23,6 +23,8 @@ export interface Payload {
   needed: number;
   /** Its bytes turned out wrong: the next writer of the same ones replaces them. */
   damaged: boolean;
+  /** The records that need it: one most often, and then no set is made for it. */
+  holders: Held | Set<Held> | undefined;
 }
 
 export interface Held {
@@ -72,6 +74,23 @@ export interface Catalog {
   release(payload: Payload): void;
   /** What cannot be served is no longer there; its frame stays where it is. */
   forget(held: Held): void;
+}
+
+/** The records that need a payload. */
+export const heldBy = ({ holders }: Payload): readonly Held[] =>
+  holders === undefined ? [] : holders instanceof Set ? [...holders] : [holders];
+
+function hold(held: Held): void {
+  const { payload } = held;
+  if (payload.holders === undefined) payload.holders = held;
+  else if (payload.holders instanceof Set) payload.holders.add(held);
+  else payload.holders = new Set([payload.holders, held]);
+}
+
+function letGo(held: Held): void {
+  const { payload } = held;
+  if (payload.holders === held) payload.holders = undefined;
+  else if (payload.holders instanceof Set) payload.holders.delete(held);
 }
 
 export const placeOf = ([seq, pack, at, length]: At): Place => ({ seq, pack, at, length });
@@ -133,7 +152,16 @@ export function createCatalog(unneeded: (payload: Payload) => void): Catalog {
       } else reach(packOf(place.pack), place);
       return known;
     }
-    const payload: Payload = { tenant, digest, bytes: length, place, inline, needed: 0, damaged: false };
+    const payload: Payload = {
+      tenant,
+      digest,
+      bytes: length,
+      place,
+      inline,
+      needed: 0,
+      damaged: false,
+      holders: undefined,
+    };
     mine.set(digest, payload);
     settle(place);
     bytes += length;
@@ -158,10 +186,13 @@ export function createCatalog(unneeded: (payload: Payload) => void): Catalog {
     }
     const payload = payloadFor(record, payloadPlace, inline);
     payload.needed++;
-    mine.set(record.key, { record, place, payload });
+    const held = { record, place, payload };
+    mine.set(record.key, held);
+    hold(held);
     settle(place);
     if (before) {
       leave(before.place);
+      letGo(before);
       release(before.payload);
     } else size++;
   }
@@ -170,6 +201,7 @@ export function createCatalog(unneeded: (payload: Payload) => void): Catalog {
     dropFrom(records, held.record.tenant, held.record.key);
     leave(held.place);
     size--;
+    letGo(held);
     release(held.payload);
   }
 

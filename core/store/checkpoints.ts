@@ -1,5 +1,5 @@
 // Makes the journal short again, in the background: a checkpoint whenever it has grown large beside the last one, or cannot be
-// relied on. A checkpoint that fails is tried again, not at once.
+// relied on. A checkpoint that fails is tried again, not at once. None is made while the disk is full.
 import type { Catalog } from './catalog.ts';
 import type { CheckpointName, Journal } from './journal.ts';
 
@@ -11,6 +11,8 @@ export interface Checkpoints {
   look(): void;
   /** Resolves once there is one of everything up to now; false if the disk would not have it. */
   make(): Promise<boolean>;
+  /** The next start is to read the packs: what checkpoints and journals take is given back. False if that failed too. */
+  renounce(): Promise<boolean>;
   settle(): Promise<void>;
 }
 
@@ -22,7 +24,8 @@ export interface CheckpointsOptions {
   readonly journalBytesMin: number;
   readonly settledSeq: () => number;
   /** A start goes by it once this resolves. */
-  readonly name: (checkpoint: CheckpointName) => Promise<void>;
+  readonly name: (checkpoint: CheckpointName | undefined) => Promise<void>;
+  readonly hasRoom: () => Promise<boolean>;
   readonly log: (line: string) => void;
 }
 
@@ -33,6 +36,7 @@ export function createCheckpoints({ catalog, journal, log, ...o }: CheckpointsOp
 
   async function write(): Promise<boolean> {
     try {
+      if (!(await o.hasRoom())) throw new Error('the disk is full');
       isDue = false;
       const name = await journal.checkpoint(catalog, o.settledSeq());
       if (!name) throw new Error('it was not written');
@@ -58,6 +62,18 @@ export function createCheckpoints({ catalog, journal, log, ...o }: CheckpointsOp
       await making;
       making = write();
       return making;
+    },
+    async renounce() {
+      await making;
+      isDue = true;
+      try {
+        await o.name(undefined);
+        await journal.forgetAll();
+        return true;
+      } catch (error) {
+        log(`checkpoint and journal stay: ${String(error)}`);
+        return false;
+      }
     },
     async settle() {
       await making;

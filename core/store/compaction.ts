@@ -1,7 +1,8 @@
 // Gives back the room of dead frames, in the background and at a measured pace: what lives in a few packs is copied, with its
 // sequences, into another, which is synced and known to the journal before they go. Many small packs become one in the same
 // way. A deletion may go once no other pack holds anything dead that is older, which it could be hiding.
-// A pack with a frame that does not read is left as it is: nothing that may be looked for is thrown away.
+// A pack with a frame that does not read is set aside as a whole, once all that lives in it is elsewhere (rescue.ts): nothing
+// that may be looked for is thrown away. On a full disk what takes least comes first, as far as there is room.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Catalog, PackCount, Place, Row } from './catalog.ts';
 import type { Checkpoints } from './checkpoints.ts';
@@ -11,6 +12,7 @@ import { encodeFrame, readHeader, readMeta, readPayload, withoutGroup } from './
 import type { Journal } from './journal.ts';
 import type { Packs } from './packs.ts';
 import { deleteSchema, payloadSchema, recordSchema } from './records.ts';
+import type { Rescue } from './rescue.ts';
 
 const SMALL_MAX = 16;
 const LOOK_MS = 200;
@@ -18,6 +20,7 @@ const LOOK_MS = 200;
 const PAUSE_MS = 10_000;
 const WRITE_BYTES = 1 << 20;
 const ROWS = 500;
+const HEAD_BYTES = 128;
 
 export interface Compaction {
   readonly counts: { packs: number; bytes: number; failed: number };
@@ -38,6 +41,10 @@ export interface CompactionOptions {
   readonly packs: Packs;
   readonly journal: Journal;
   readonly checkpoints: Checkpoints;
+  readonly rescue: Rescue;
+  readonly setAside: (path: string) => Promise<void>;
+  /** Bytes that it may write now. */
+  readonly room: () => number;
   /** Between two megabytes. */
   readonly pauseMs: number;
   readonly packBytesMax: number;
@@ -51,11 +58,13 @@ interface Living {
   readonly moved: (place: Place) => Row | undefined;
 }
 
-const deadIn = ({ end, live, deletions }: PackCount, headBytes = 128): number => end - live - deletions - headBytes;
+const deadIn = ({ end, live, deletions }: PackCount, headBytes = HEAD_BYTES): number =>
+  end - live - deletions - headBytes;
 
 export function createCompaction(o: CompactionOptions): Compaction {
   const { disk, catalog, packs, journal, log } = o;
   const counts = { packs: 0, bytes: 0, failed: 0 };
+  /** Something there must still be looked at: not again in this life. */
   const unfit = new Set<number>();
   let running: Promise<void> | undefined;
   let isClosing = false;
@@ -88,16 +97,20 @@ export function createCompaction(o: CompactionOptions): Compaction {
     const blocking =
       deletions > o.packBytesMax / 16 && deletions > total / 4 ? all.filter((pack) => deadIn(pack) > 0) : [];
     const wanted = [...new Set([...wasteful, ...blocking.slice(0, 2), ...(small.length > SMALL_MAX ? small : [])])];
+    const room = o.room();
+    const kept = ({ live, deletions }: PackCount) => live + deletions;
     let bytes = 0;
     return wanted
-      .sort((a, b) => a.number - b.number)
-      .filter(({ live, deletions }) => {
-        const fits = bytes === 0 || bytes + live + deletions <= o.packBytesMax; // one that is larger alone goes too
-        if (fits) bytes += live + deletions;
-        return fits;
+      .sort((a, b) => (room < o.packBytesMax ? kept(a) - kept(b) : a.number - b.number))
+      .filter((pack) => {
+        const fits = bytes === 0 || bytes + kept(pack) <= o.packBytesMax; // one that is larger alone goes too
+        if (!fits || bytes + kept(pack) + HEAD_BYTES > room) return false;
+        bytes += kept(pack);
+        return true;
       });
   }
 
+  /** Undefined if it does not live; throws where what it says cannot be understood. */
   function livingOf({ header, meta, at }: Seen, pack: number, mayHide: ReturnType<typeof hiding>): Living | undefined {
     const place: Place = { seq: header.seq, pack, at, length: header.length };
     const isHere = (found: { place: Place } | undefined) => found?.place.pack === pack && found.place.at === at;
@@ -119,20 +132,27 @@ export function createCompaction(o: CompactionOptions): Compaction {
     return { place, isStillThere: () => stays, moved: () => undefined };
   }
 
-  /** What lives in a pack; undefined if there is something that does not read. */
-  async function read(pack: PackCount): Promise<Living[] | undefined> {
+  /** What lives in a pack, and whether all of it reads; undefined if something that lives is neither read nor rescued. */
+  async function read(pack: PackCount): Promise<{ living: Living[]; isWhole: boolean } | undefined> {
     const living: Living[] = [];
+    let isUnderstood = true;
     const mayHide = hiding(); // what dies from now on was alive after every deletion that is read here
     const file = await disk.open(packs.path(pack.number), 'read');
     const take = (seen: Seen) => {
-      const one = livingOf(seen, pack.number, mayHide);
-      if (one?.isStillThere()) living.push(one);
+      try {
+        const one = livingOf(seen, pack.number, mayHide);
+        if (one?.isStillThere()) living.push(one);
+      } catch {
+        isUnderstood = false;
+      }
     };
     try {
       const { holes, end } = await scanFrames({
         ...{ file: paced(file, () => pause()), from: 0, size: pack.end, mark: o.mark, payloads: 'verify', take },
       });
-      return holes.length === 0 && end === pack.end ? living : undefined;
+      const isWhole = isUnderstood && holes.length === 0 && end === pack.end;
+      const isSafe = isWhole || (await o.rescue(pack.number, new Set(living.map(({ place }) => place.at))));
+      return isSafe ? { living, isWhole } : undefined;
     } finally {
       await file.close();
     }
@@ -197,25 +217,29 @@ export function createCompaction(o: CompactionOptions): Compaction {
 
   async function compact(sources: readonly PackCount[]): Promise<void> {
     const living: Living[] = [];
+    const damaged = new Set<number>();
     for (const source of sources) {
       const found = await read(source);
-      if (found) living.push(...found);
-      else {
+      if (!found) {
         unfit.add(source.number);
         log(`pack ${source.number} holds something that does not read, and is not compacted`);
         return;
       }
+      for (const one of found.living) living.push(one); // perhaps more than a call takes arguments
+      if (!found.isWhole) damaged.add(source.number);
     }
     if (isClosing) return;
     if (living.length > 0) await bring(living);
     // The rows must be there to stay before the packs go that they lead away from.
-    if (!(await journal.sync()) && !(await o.checkpoints.make())) return;
+    const isKnown = (await journal.sync()) || (await o.checkpoints.make()) || (await o.checkpoints.renounce());
+    if (!isKnown) return;
     disk.reached('compaction known');
     for (const { number, end } of sources) {
       const row: Row = ['pack gone', number];
       catalog.apply(row);
       await journal.append([row]);
-      await packs.remove(number);
+      await packs.remove(number, damaged.has(number) ? o.setAside : undefined);
+      if (damaged.has(number)) log(`pack ${number} does not read as a whole, and is set aside in quarantine/`);
       disk.reached('compaction removed');
       counts.packs++;
       counts.bytes += end;

@@ -20,6 +20,8 @@ interface Spilled {
 
 export async function openIncoming(files: PayloadFiles, aligned: boolean): Promise<Incoming> {
   let memory = Buffer.alloc(0);
+  /** Of what has come. */
+  let end = 0;
   let spilled: Promise<Spilled> | undefined;
   if (aligned) {
     spilled = files.begin(true);
@@ -29,7 +31,7 @@ export async function openIncoming(files: PayloadFiles, aligned: boolean): Promi
   async function spill(): Promise<Spilled> {
     const begun = await files.begin(false);
     const { file } = begun;
-    await file.write(memory, memory.length, 0).catch(async (error: unknown) => {
+    await file.write(memory, end, 0).catch(async (error: unknown) => {
       await file.abandon();
       throw error;
     });
@@ -37,10 +39,11 @@ export async function openIncoming(files: PayloadFiles, aligned: boolean): Promi
     return begun;
   }
 
+  /** Its room doubles, so that a payload that trickles in is not copied with every byte. */
   function remember(bytes: Uint8Array, position: number): void {
-    const end = position + bytes.length;
+    end = Math.max(end, position + bytes.length);
     if (end > memory.length) {
-      const grown = Buffer.alloc(end);
+      const grown = Buffer.alloc(Math.min(INLINE_BYTES_MAX, Math.max(end, 2 * memory.length)));
       grown.set(memory);
       memory = grown;
     }
@@ -53,7 +56,7 @@ export async function openIncoming(files: PayloadFiles, aligned: boolean): Promi
       spilled ??= spill();
       await (await spilled).file.write(piece, length, position);
     },
-    inline: (bytes) => (spilled ? undefined : memory.subarray(0, bytes)),
+    inline: (bytes) => (spilled ? undefined : memory.subarray(0, Math.min(end, bytes))),
     async keep(tenant, digest, bytes) {
       if (!spilled) return;
       const { path, file } = await spilled;

@@ -33,6 +33,8 @@ export interface Journal {
   checkpoint(catalog: Catalog, seq: number): Promise<CheckpointName | undefined>;
   /** A start goes by this checkpoint: what lies before it is superfluous. */
   forgetBefore(number: number): Promise<void>;
+  /** No start is to go by what was written: it is removed, and what comes is not believed until a checkpoint stands for it. */
+  forgetAll(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -155,6 +157,12 @@ export function createJournal({ disk, folder, log, ...start }: JournalOptions): 
     async forgetBefore(first) {
       if (brokenIn !== undefined && brokenIn < first) brokenIn = undefined;
       for (const name of await disk.list(folder)) if (numberOf(name) < first) await disk.remove(join(folder, name));
+    },
+    async forgetAll() {
+      const next = await turnOver();
+      brokenIn = next.number;
+      for (const name of await disk.list(folder))
+        if (numberOf(name) < next.number) await disk.remove(join(folder, name));
     },
     close: () => inOrder(async () => void (await file?.close())),
   };

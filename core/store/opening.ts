@@ -14,7 +14,9 @@ import { createPacks, type Packs } from './packs.ts';
 import { openPayloadFiles, type PayloadFiles } from './payload-files.ts';
 import { createQuarantine, type Quarantine } from './quarantine.ts';
 import { payloadName, type StoredRecord } from './records.ts';
+import { createRescue } from './rescue.ts';
 import { createScrub, isWholePayload, type Scrub } from './scrub.ts';
+import { openSpare, type Spare } from './spare.ts';
 import { type LostRecord, recover, removeUnneeded } from './start.ts';
 
 export interface PartsOptions {
@@ -23,6 +25,8 @@ export interface PartsOptions {
   readonly journalBytesMin: number;
   readonly compactionPauseMs: number;
   readonly scrubBytesPerSecond: number;
+  readonly quarantineBytesMax: number;
+  readonly spareBytes: number;
   readonly damaged: (record: StoredRecord) => void;
 }
 
@@ -32,6 +36,8 @@ export interface Parts {
   readonly catalog: Catalog;
   readonly files: PayloadFiles;
   readonly packs: Packs;
+  /** Bytes for removals on a full disk. */
+  readonly spare: Spare;
   readonly checkpoints: Checkpoints;
   readonly compaction: Compaction;
   readonly quarantine: Quarantine;
@@ -54,7 +60,7 @@ export async function openParts(folder: string, log: (line: string) => void, opt
   await disk.makeFolder(folder);
   const { metadata, isNew, lost: lostBefore } = await formatOf(folder, log, disk);
   for (const path of [packsFolder, journalFolder]) await disk.makeFolder(path);
-  const files = await openPayloadFiles(disk, folder);
+  const files = await openPayloadFiles(disk, folder, options.quarantineBytesMax);
   for (const path of [packsFolder, join(folder, 'entries'), journalFolder, folder, dirname(folder)])
     await disk.syncFolder(path);
   if (isNew) await writeMetadata(disk, metadataPath, metadata);
@@ -89,26 +95,39 @@ export async function openParts(folder: string, log: (line: string) => void, opt
 
   const journal = createJournal({ disk, folder: journalFolder, log, ...next });
   const { seq, pack: number, last } = recovered;
-  const packs = createPacks({ disk, folder: packsFolder, mark, packBytesMax, seq, number, last, journal, log });
+  const spare = await openSpare(disk, join(folder, 'spare'), options.spareBytes, log);
+  const packs = createPacks({
+    ...{ disk, folder: packsFolder, mark, packBytesMax, seq, number, last, journal, log },
+    giveRoom: spare.give,
+  });
   const checkpoints = createCheckpoints({
     ...{ catalog, journal, log, isDue: recovered.isBehind },
     journalBytesMin: options.journalBytesMin,
     settledSeq: () => packs.settledSeq,
     name: (checkpoint) => writeMetadata(disk, metadataPath, { mark, lineage, checkpoint }),
-  });
-  const compaction = createCompaction({
-    ...{ disk, folder: packsFolder, mark, packBytesMax, catalog, packs, journal, checkpoints, log },
-    pauseMs: options.compactionPauseMs,
+    hasRoom: () =>
+      spare.ensure().then(
+        () => true,
+        () => false,
+      ),
   });
   const isWhole = (payload: Payload) => isWholePayload({ disk, mark, packs, files }, payload);
   const quarantine = createQuarantine({ catalog, files, packs, locks, isWhole, damaged: options.damaged, log });
+  const rewrite = (held: Held) => writeAgain(held, packs, catalog);
+  const compaction = createCompaction({
+    ...{ disk, folder: packsFolder, mark, packBytesMax, catalog, packs, journal, checkpoints, log },
+    rescue: createRescue({ catalog, quarantine, rewrite }),
+    setAside: files.setAside,
+    room: () => (spare.isFull ? spare.bytes / 2 : Number.POSITIVE_INFINITY),
+    pauseMs: options.compactionPauseMs,
+  });
   const scrub = createScrub({
     ...{ disk, mark, catalog, packs, files, log, suspect: quarantine.suspect },
     bytesPerSecond: options.scrubBytesPerSecond,
-    rewrite: (held) => writeAgain(held, packs, catalog),
+    rewrite,
   });
   isServing = true;
-  await Promise.all(recovered.unwritten.map((held) => writeAgain(held, packs, catalog))).catch((error: unknown) =>
+  await Promise.all(recovered.unwritten.map(rewrite)).catch((error: unknown) =>
     log(`${recovered.unwritten.length} records are served, and could not be written again: ${String(error)}`),
   );
   checkpoints.look();
@@ -122,7 +141,7 @@ export async function openParts(folder: string, log: (line: string) => void, opt
     await checkpoints.settle();
   };
   return {
-    ...{ mark, lineage, catalog, files, packs, checkpoints, compaction, quarantine, scrub, locks, lost },
+    ...{ mark, lineage, catalog, files, packs, spare, checkpoints, compaction, quarantine, scrub, locks, lost },
     found: Array.from(catalog.held(), ({ record }) => record),
     hold: compaction.hold,
     settle,

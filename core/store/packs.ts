@@ -2,10 +2,10 @@
 // and one sync for all that wait at the time (group commit); then each is told where its frames lie, and the journal what
 // has changed. A group whose write fails leaves nothing behind; one whose sync fails is written once more into another
 // pack, because after a failed sync nobody knows what the disk holds. One group is under way at a time, so that everything
-// before it is synced.
+// before it is synced. Where the disk is full, the removals of a group are written by themselves, into room kept for them.
 import { join } from 'node:path';
 import type { Place, Row } from './catalog.ts';
-import { type Disk, type DiskFile, readAll, writeAll } from './disk.ts';
+import { type Disk, type DiskFile, isFull, readAll, writeAll } from './disk.ts';
 import { encodeFrame, type FrameToWrite } from './frames.ts';
 
 const GROUP_BYTES_MAX = 8 << 20;
@@ -29,8 +29,8 @@ export interface Packs {
   /** A number for a pack that somebody else writes. */
   nextNumber(): number;
   path(number: number): string;
-  /** Gone from the disk when it resolves; who reads in it goes on. */
-  remove(number: number): Promise<void>;
+  /** Gone from its place when it resolves; who reads in it goes on. */
+  remove(number: number, how?: (path: string) => Promise<void>): Promise<void>;
   /** Resolves once nobody waits, and the journal has been told. */
   idle(): Promise<void>;
   close(): Promise<void>;
@@ -48,6 +48,8 @@ export interface PacksOptions {
   /** The pack to go on with, and where it ends. */
   readonly last: { readonly number: number; readonly end: number } | undefined;
   readonly journal: { append(rows: readonly Row[]): Promise<void> };
+  /** The disk is full: gives it room for removals; false if it has been given already. */
+  readonly giveRoom: () => Promise<boolean>;
   readonly log: (line: string) => void;
 }
 
@@ -66,9 +68,20 @@ interface Active {
   isNew: boolean;
 }
 
+const isRemoval = ({ frames }: Waiting): boolean => frames.every(({ kind }) => kind === 'delete');
+
 export const packName = (number: number): string => `${String(number).padStart(6, '0')}.pack`;
 
-export function createPacks({ disk, folder, mark, packBytesMax, journal, log, ...start }: PacksOptions): Packs {
+export function createPacks({
+  disk,
+  folder,
+  mark,
+  packBytesMax,
+  journal,
+  log,
+  giveRoom,
+  ...start
+}: PacksOptions): Packs {
   let { seq, number, last } = start;
   let settledSeq = seq;
   let active: Active | undefined;
@@ -166,7 +179,10 @@ export function createPacks({ disk, folder, mark, packBytesMax, journal, log, ..
     try {
       places = await write(group, firstSeq, false);
     } catch (error) {
-      for (const { reject } of group) reject(error);
+      const removals = isFull(error) ? group.filter(isRemoval) : [];
+      const again = removals.length > 0 && (await giveRoom().catch(() => false));
+      for (const one of group) if (!again || !isRemoval(one)) one.reject(error);
+      if (again) await serve(removals);
       return;
     }
     const rows: Row[] = [];
@@ -218,8 +234,8 @@ export function createPacks({ disk, folder, mark, packBytesMax, journal, log, ..
     read: (place) => readers.read(place),
     nextNumber: () => ++number,
     path: (number) => join(folder, packName(number)),
-    async remove(number) {
-      await disk.remove(join(folder, packName(number)));
+    async remove(number, how = disk.remove) {
+      await how(join(folder, packName(number)));
       await disk.syncFolder(folder);
       await readers.forget(number);
     },

@@ -1,9 +1,10 @@
 // Larger payloads, each a plain safetensors file named by its content's hash and its tenant's.
 //   entries/ab/<sha-256>.<tenant>.safetensors
 //   incoming/      what is being written; emptied at every start
-//   quarantine/    what turned out damaged, for a person to look at; the newest few
+//   quarantine/    what turned out damaged, for a person to look at; the newest few, within a bound of bytes
 import { basename, join } from 'node:path';
 import type { Disk } from './disk.ts';
+import { createKeyedLock } from './keyed-lock.ts';
 import { createPayloadFile, type PayloadFile } from './payload-file.ts';
 import { payloadName } from './records.ts';
 
@@ -18,7 +19,7 @@ export interface PayloadFiles {
   /** Finished, it takes the place of whatever has its name; synced when it resolves. */
   keep(path: string, tenant: string, digest: string): Promise<void>;
   remove(tenant: string, digest: string): Promise<void>;
-  /** A file out of the way. */
+  /** A file out of the way; one that is larger than all of the quarantine may be is removed. */
   setAside(path: string): Promise<void>;
   /** Bytes out of the way. */
   writeAside(name: string, bytes: Uint8Array): Promise<void>;
@@ -26,7 +27,7 @@ export interface PayloadFiles {
   names(): AsyncGenerator<{ name: string; path: string }, void, void>;
 }
 
-export async function openPayloadFiles(disk: Disk, folder: string): Promise<PayloadFiles> {
+export async function openPayloadFiles(disk: Disk, folder: string, quarantineBytesMax: number): Promise<PayloadFiles> {
   const entries = join(folder, 'entries');
   const incoming = join(folder, 'incoming');
   const quarantine = join(folder, 'quarantine');
@@ -35,14 +36,23 @@ export async function openPayloadFiles(disk: Disk, folder: string): Promise<Payl
   const missing = shards.filter((shard) => !there.has(shard)).map((shard) => join(entries, shard));
   await Promise.all([incoming, quarantine, ...missing].map(disk.makeFolder));
   let next = 1;
+  const locks = createKeyedLock();
+  const inTurn = (work: () => Promise<void>) => locks.run(quarantine, work);
 
   const shardOf = (digest: string) => join(entries, digest.slice(0, 2));
   const pathOf = (tenant: string, digest: string) => join(shardOf(digest), `${payloadName(tenant, digest)}${SUFFIX}`);
 
-  async function aside(name: string): Promise<string> {
-    const there = await disk.list(quarantine);
-    for (const old of there.sort().slice(0, Math.max(0, there.length - QUARANTINE_MAX + 1)))
-      await disk.remove(join(quarantine, old));
+  /** A name for so many bytes, the oldest having gone for them; undefined if they are too many. */
+  async function aside(name: string, bytes: number): Promise<string | undefined> {
+    if (bytes > quarantineBytesMax) return undefined;
+    const there = (await disk.list(quarantine)).sort().map((name) => join(quarantine, name));
+    let held = there.reduce((sum, path) => sum + Math.max(0, disk.sizeOf(path)), bytes);
+    for (let count = there.length; count >= QUARANTINE_MAX || held > quarantineBytesMax; count--) {
+      const oldest = there.shift();
+      if (!oldest) break;
+      held -= Math.max(0, disk.sizeOf(oldest));
+      await disk.remove(oldest);
+    }
     return join(quarantine, `${new Date().toISOString().replaceAll(/[-:.]/g, '')}-${next++}-${name}`);
   }
 
@@ -59,11 +69,18 @@ export async function openPayloadFiles(disk: Disk, folder: string): Promise<Payl
       await disk.syncFolder(shardOf(digest));
     },
     remove: (tenant, digest) => disk.remove(pathOf(tenant, digest)),
-    setAside: async (path) => disk.rename(path, await aside(basename(path))),
-    async writeAside(name, bytes) {
-      const file = await disk.open(await aside(name), 'new');
-      await file.write(bytes, 0).finally(() => file.close());
-    },
+    setAside: (path) =>
+      inTurn(async () => {
+        const to = await aside(basename(path), disk.sizeOf(path));
+        await (to === undefined ? disk.remove(path) : disk.rename(path, to));
+      }),
+    writeAside: (name, bytes) =>
+      inTurn(async () => {
+        const to = await aside(name, bytes.length);
+        if (to === undefined) return;
+        const file = await disk.open(to, 'new');
+        await file.write(bytes, 0).finally(() => file.close());
+      }),
     async *names() {
       for (const shard of shards)
         for (const file of await disk.list(join(entries, shard)))

@@ -1,7 +1,7 @@
 // Payloads that somebody doubts: each is read again, and if it is wrong then too, it is set aside for a person to look at, its
 // keys are named, and `damaged` is told of them, who may have the bytes elsewhere. What reads well the second time was a
 // fault of the moment, and nothing happens to it.
-import type { Catalog, Payload } from './catalog.ts';
+import { type Catalog, heldBy, type Payload } from './catalog.ts';
 import type { KeyedLock } from './keyed-lock.ts';
 import type { Packs } from './packs.ts';
 import type { PayloadFiles } from './payload-files.ts';
@@ -36,15 +36,13 @@ export function createQuarantine({ catalog, files, packs, locks, log, ...o }: Qu
       return;
     }
     counts.setAside++;
-    for (const { record } of keysOf(payload)) {
+    for (const { record } of heldBy(payload)) {
       log(`damaged on disk: ${record.tenant}/${record.key}; what is there is set aside in quarantine/`);
       o.damaged(record);
     }
     if (payload.inline) await files.writeAside(`${place.pack}-${place.at}.frame`, await packs.read(place));
     else if (files.sizeOf(tenant, digest) >= 0) await files.setAside(files.path(tenant, digest));
   }
-
-  const keysOf = (payload: Payload) => [...catalog.held()].filter((held) => held.payload === payload);
 
   return {
     counts,

@@ -19,6 +19,7 @@ export interface Scrub {
   readonly counts: { rounds: number; bytes: number; failed: number };
   /** Everything once, at the set pace. */
   round(): Promise<void>;
+  /** Ends at the next megabyte. */
   close(): Promise<void>;
 }
 
@@ -52,6 +53,7 @@ export function createScrub(o: ScrubOptions): Scrub {
   }
 
   async function paced(bytes: number): Promise<void> {
+    closing.signal.throwIfAborted(); // in the midst of a payload, perhaps
     counts.bytes += bytes;
     owed += bytes;
     if (owed < READ_BYTES || o.bytesPerSecond === 0) return;
@@ -65,6 +67,7 @@ export function createScrub(o: ScrubOptions): Scrub {
       const isWhole = payload.damaged || (await isWholePayload(o, payload, paced));
       if (!isWhole && catalog.payload(payload.tenant, payload.digest) === payload) o.suspect(payload);
     } catch (error) {
+      if (closing.signal.aborted) return;
       counts.failed++; // the disk, not the payload: the next round looks again
       if (counts.failed === 1) log(`a payload could not be read to be checked: ${String(error)}`);
     }
@@ -82,7 +85,7 @@ export function createScrub(o: ScrubOptions): Scrub {
       log(`the record of ${held.record.tenant}/${held.record.key} does not read in its pack, and is written again`);
       await o.rewrite(held);
     } catch {
-      counts.failed++;
+      if (!closing.signal.aborted) counts.failed++;
     }
   }
 

@@ -80,6 +80,10 @@ export interface StoreOptions {
   readonly scrubBytesPerSecond?: number;
   /** Its payload is set aside: who has the bytes may store them again. */
   readonly damaged?: (record: StoredRecord) => void;
+  /** Of what is set aside as damaged; the oldest goes first. */
+  readonly quarantineBytesMax?: number;
+  /** Kept free for removals on a full disk. */
+  readonly spareBytes?: number;
 }
 
 const DEFAULTS = {
@@ -88,6 +92,8 @@ const DEFAULTS = {
   journalBytesMin: 8 << 20,
   compactionPauseMs: 20,
   scrubBytesPerSecond: 0,
+  quarantineBytesMax: 1 << 30,
+  spareBytes: 4 << 20,
   damaged: () => {},
 };
 
@@ -188,6 +194,7 @@ export async function openStore(
     },
     begin: (aligned) =>
       onDisk('begin a payload', async () => {
+        await parts.spare.ensure();
         const incoming = await openIncoming(files, aligned);
         return {
           write: (piece, length, position) => onDisk('write a payload', () => incoming.write(piece, length, position)),
@@ -214,6 +221,7 @@ export async function openStore(
         if (!catalog.find(tenant, key)) return; // gone already
         const frame: FrameToWrite = { kind: 'delete', meta: { tenant, key } };
         await append([frame], ([place]) => place && ['delete', ...atOf(place), tenant, key]);
+        parts.spare.retry();
       }),
     settle: parts.settle,
     scrub: () => parts.scrub.round(),

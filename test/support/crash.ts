@@ -5,7 +5,12 @@ export const KEYS = 10;
 export const SIZES = [0, 100, 3000, 30_000, 70_000] as const;
 
 /** Everything that happens to a large store in hours happens to this one in seconds. */
-export const SMALL_STORE: StoreOptions = { packBytesMax: 200_000, journalBytesMin: 20_000, compactionPauseMs: 0 };
+export const SMALL_STORE: StoreOptions = {
+  packBytesMax: 200_000,
+  journalBytesMin: 20_000,
+  compactionPauseMs: 0,
+  spareBytes: 64 << 10,
+};
 
 /** Equal for a version's every third neighbour, so that payloads are shared. */
 export function bytesOf(version: number, size: number): Uint8Array {

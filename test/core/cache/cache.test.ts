@@ -107,8 +107,9 @@ test('put() answers with what is in the file', async (t) => {
     created: true,
     deduplicated: false,
     flushedWithinMs: 0,
+    flushedWithinBytes: 0,
   });
-  const { created, deduplicated, flushedWithinMs, ...entry } = answer;
+  const { created, deduplicated, flushedWithinMs, flushedWithinBytes, ...entry } = answer;
   assert.deepEqual(engine.peek('k'), entry);
   assert.deepEqual(engine.all(), [entry]);
 

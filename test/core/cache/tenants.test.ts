@@ -118,12 +118,14 @@ test('a quota of entries holds however many come at once; replacing and deleting
   assert.deepEqual([engine.cache.tenantStats('a').entries, engine.cache.stats().entries], [4, 6]);
 });
 
-test('durability=back is bounded in bytes, and says for how long a crash can take it', async (t) => {
+test('durability=back is bounded in bytes, and says for how long a crash can take it, and how much with it', async (t) => {
   const bytesMax = 300_000;
   const engine = await startEngine(t, { cache: { flush: { bytesMax, msMax: 700 } } });
   const said = new Set<number | null | undefined>();
   const put = async (key: string, size: number) => {
-    said.add((await engine.put(key, fileOf(size), { durability: 'back' })).flushedWithinMs);
+    const answer = await engine.put(key, fileOf(size), { durability: 'back' });
+    said.add(answer.flushedWithinMs);
+    assert.equal(answer.flushedWithinBytes, answer.flushedWithinMs === 0 ? 0 : bytesMax);
     assert.ok(engine.cache.stats().flushing.bytes <= bytesMax);
   };
   await Promise.all(Array.from({ length: 30 }, (_, i) => put(`k${i}`, 100_000)));

@@ -1,7 +1,7 @@
 // Compaction: the room of what is dead comes back, nothing that lives is lost or brought back, and deletions go when they may.
 
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { openStore, type Store } from '../../../core/store/store.ts';
@@ -80,7 +80,7 @@ test('what is deleted goes for good, and so do the deletions', async (t) => {
   await store.close();
 });
 
-test('a pack that does not read is left as it is', async (t) => {
+test('a pack that does not read is set aside as a whole, once all that lives in it is elsewhere', async (t) => {
   const path = join(folder(t), 'cache');
   const lines: string[] = [];
   let store = await openStore(path, () => {}, SMALL_STORE);
@@ -97,8 +97,44 @@ test('a pack that does not read is left as it is', async (t) => {
   for (const record of store.found) if (record.key !== 'first') await store.remove(record);
   for (let i = 0; i < 12; i++) await putBytes(store, 'more', random.bytes(40_000));
   await store.settle();
-  assert.match(lines.join('\n'), /pack 1 holds something that does not read, and is not compacted/);
-  assert.ok(statSync(pack).size > 0);
+  assert.match(lines.join('\n'), /damaged on disk: t\/first/);
+  assert.match(lines.join('\n'), /pack 1 does not read as a whole, and is set aside/);
+  assert.equal(existsSync(pack), false);
+  const aside = readdirSync(join(path, 'quarantine')).filter((name) => name.endsWith('000001.pack'));
+  assert.deepEqual(readFileSync(join(path, 'quarantine', aside[0] ?? '')), bytes, 'as it was');
   await assert.rejects(bytesUnder(store, recordFor('first', first)), { code: 'record_damaged' });
+  await putBytes(store, 'other', first);
+  assertSameBytes(await bytesUnder(store, recordFor('first', first)), first, 'whoever stores the same bytes mends it');
+  await store.close();
+  rmSync(join(path, 'journal'), { recursive: true });
+  store = await openStore(path, () => {}, SMALL_STORE);
+  assert.deepEqual([store.lost, store.found.map(({ key }) => key).sort()], [[], ['first', 'more', 'other']]);
+  await store.close();
+});
+
+test('a record whose frame does not read is written again before its pack goes', async (t) => {
+  const path = join(folder(t), 'cache');
+  const lines: string[] = [];
+  let store = await openStore(path, () => {}, SMALL_STORE);
+  const large = random.bytes(100_000);
+  await putBytes(store, 'large', large);
+  for (let i = 0; i < 6; i++) await putBytes(store, `k${i}`, random.bytes(40_000));
+  await store.close();
+  const pack = join(packsOf(path), '000001.pack');
+  const bytes = readFileSync(pack);
+  for (let at = bytes.indexOf('"large"'); at >= 0; at = bytes.indexOf('"large"', at + 1)) bytes[at + 2] = 0; // its put
+  const named = bytes.indexOf(recordFor('large', large).digest); // and what names its file
+  bytes[named] = 0;
+  writeFileSync(pack, bytes);
+  store = await openStore(path, (line) => lines.push(line), SMALL_STORE);
+  for (const record of store.found) if (record.key !== 'large') await store.remove(record);
+  for (let i = 0; i < 12; i++) await putBytes(store, 'more', random.bytes(40_000));
+  await store.settle();
+  assert.match(lines.join('\n'), /pack 1 does not read as a whole, and is set aside/);
+  await store.close();
+  rmSync(join(path, 'journal'), { recursive: true });
+  store = await openStore(path, () => {}, SMALL_STORE);
+  assert.deepEqual([store.lost, store.found.map(({ key }) => key).sort()], [[], ['large', 'more']]);
+  assertSameBytes(await bytesUnder(store, recordFor('large', large)), large, 'large');
   await store.close();
 });
