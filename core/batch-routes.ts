@@ -19,7 +19,7 @@ import { parseBody } from './contract/messages.ts';
 import { Problem, problem } from './contract/problems.ts';
 import { joinParts } from './contract/tensors.ts';
 import { privatePiece } from './gpu/pieces.ts';
-import { allow, type C, type CoreEnv, jsonBody, sendBody, wholeBody } from './route.ts';
+import { allow, allowName, type C, type CoreEnv, jsonBody, sendBody, wholeBody } from './route.ts';
 
 /** Each has a body or an answer of 17 MiB at most. */
 const UNDER_WAY_MAX = 8;
@@ -52,6 +52,7 @@ export function addBatchRoutes(app: Hono<CoreEnv>, { cache, claims, log }: Batch
   async function put(c: C, tenant: string): Promise<Response> {
     const frame = await wholeBody(c, BATCH, { bytesMax: BATCH_FRAME_BYTES_MAX, isCounted: false });
     const asked = readPuts(frame);
+    for (const { entry } of asked) allowName(c, entry.key);
     const signal = leaving(c.env.outgoing);
     const resume = asked.map(({ entry: { key, claim } }) => claim && claims.suspend({ tenant, key, claim }));
     const done = await putMany(
@@ -73,6 +74,7 @@ export function addBatchRoutes(app: Hono<CoreEnv>, { cache, claims, log }: Batch
 
   async function get(c: C, tenant: string): Promise<Response> {
     const { get: keys } = parseBody(getBodySchema, await jsonBody(c, BATCH_FRAME_BYTES_MAX - BATCH_BYTES_MAX));
+    for (const key of keys) allowName(c, key);
     const signal = leaving(c.env.outgoing);
     const found = await getMany(cache, { tenant, keys, bytesMax: BATCH_BYTES_MAX, signal });
     const entries = found.map((one, i) => {

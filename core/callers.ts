@@ -1,5 +1,6 @@
 // Who calls the core: a key that signed the request itself, or an edge elsewhere that checked a caller and says so under
 // the internal secret. Without INTERNAL_SECRET there is no such edge.
+import { parseAddress } from './contract/addresses.ts';
 import type { Crypto } from './contract/crypto.ts';
 import {
   CALLER_HEADER,
@@ -9,11 +10,16 @@ import {
   INTERNAL_SCOPE,
   sealKey,
 } from './contract/internal.ts';
+import { assertAt } from './contract/keys.ts';
 import { problem } from './contract/problems.ts';
 import { type Caller, createVerifier, hasBody, type Nonces } from './contract/signatures.ts';
 import type { Keyring } from './keys.ts';
 
-export type Authenticate = (request: Request) => Promise<{ caller: Caller; digest: Uint8Array | undefined }>;
+/** `address` is that of the connection. */
+export type Authenticate = (
+  request: Request,
+  address: string | undefined,
+) => Promise<{ caller: Caller; digest: Uint8Array | undefined }>;
 export type SealKey = (keyid: string) => Promise<string>;
 
 export interface CallersOptions {
@@ -34,10 +40,11 @@ export function createAuthenticate({ crypto, keyring, nonces, now, internalSecre
       return internalSecret && { ...edgeItself, secret: internalSecret };
     },
   });
-  return async (request) => {
+  return async (request, address) => {
     const { method, url, headers } = request;
     const { caller, digest, covered } = await verify({ method, url, headers, hasBody: hasBody(headers) });
     if (caller.keyid !== INTERNAL_KEYID) {
+      assertAt(caller, parseAddress(address ?? ''));
       // A scope that only the internal secret gives.
       return { caller: { ...caller, scopes: caller.scopes.filter((scope) => scope !== INTERNAL_SCOPE) }, digest };
     }

@@ -6,24 +6,27 @@ import { claim, renew } from './cache/claiming.ts';
 import type { Claims } from './cache/claims.ts';
 import { claimBodySchema, releaseBodySchema, renewBodySchema } from './contract/claims.ts';
 import { parseBody } from './contract/messages.ts';
-import { allow, type CoreEnv, jsonBody } from './route.ts';
+import { allow, allowName, type CoreEnv, jsonBody } from './route.ts';
 
 export function addClaimRoutes(app: Hono<CoreEnv>, claims: Claims, cache: Pick<Cache, 'peek'>): void {
   app.post('/v1/tensors:claim', async (c) => {
     const { tenant } = allow(c, 'tensors:write', 'claim');
     const asked = parseBody(claimBodySchema, await jsonBody(c));
+    allowName(c, asked.key);
     const peek = () => cache.peek(tenant, asked.key);
     return c.json(await claim(claims, { tenant, ...asked, peek, signal: leaving(c.env.outgoing) }));
   });
   app.post('/v1/tensors:renew', async (c) => {
     const { tenant } = allow(c, 'tensors:write', 'renew');
     const asked = parseBody(renewBodySchema, await jsonBody(c));
+    allowName(c, asked.key);
     const { expiresAt, waiting } = await renew(claims, { tenant, ...asked, signal: leaving(c.env.outgoing) });
     return c.json({ expiresAt: new Date(expiresAt).toISOString(), waiting });
   });
   app.post('/v1/tensors:release', async (c) => {
     const { tenant } = allow(c, 'tensors:write', 'release');
     const { reason, ...claimed } = parseBody(releaseBodySchema, await jsonBody(c));
+    allowName(c, claimed.key);
     return c.json({ waiting: claims.release({ tenant, ...claimed }, reason) });
   });
 }

@@ -6,23 +6,12 @@ import { z } from 'zod';
 import { appendAudit } from '../db/audit.ts';
 import { ensureTenant, insertKey } from '../db/keys.ts';
 import { parseJson } from './contract/json.ts';
+import { OPERATOR_SCOPE, SCOPES } from './contract/keys.ts';
 import { seal } from './contract/seal.ts';
 import type { KeyringOptions } from './keys.ts';
 import { readOrMake } from './secrets.ts';
 
 const SECRET_BYTES = 32;
-
-/** All there are and will be: a key that exists is not given new ones by an update. */
-const ADMIN_SCOPES = [
-  'tensors:read',
-  'tensors:write',
-  'kv:read',
-  'kv:write',
-  'cache:admin',
-  'keys:admin',
-  'backups:admin',
-  'metrics:read',
-] as const;
 
 const adminFileSchema = z.object({ keyid: z.string(), secret: z.string(), scopes: z.array(z.string()) });
 
@@ -38,7 +27,7 @@ export async function ensureAdminKey(o: KeyringOptions & { dataDir: string }): P
     const key = {
       keyid: `admin-${randomBytes(6).toString('hex')}`,
       secret: randomBytes(SECRET_BYTES).toString('base64'),
-      scopes: ADMIN_SCOPES,
+      scopes: SCOPES,
     };
     return `${JSON.stringify(key, null, 2)}\n`;
   });
@@ -47,10 +36,19 @@ export async function ensureAdminKey(o: KeyringOptions & { dataDir: string }): P
     throw new Error(
       `${path} is not a key file any more; restore it, or remove it: a new one is made then, and the old one stays valid`,
     );
-  const { keyid, secret, scopes } = parsed.data;
+  const { keyid, secret } = parsed.data;
+  // A file of an earlier version does not say it.
+  const scopes = [...new Set([...parsed.data.scopes, OPERATOR_SCOPE])];
   await ensureTenant(o.database.query, { id: 'default', name: 'Default' });
   const sealedSecret = Buffer.from(await seal(o.masterKey, Buffer.from(secret, 'base64'), keyid));
-  const fresh = { keyid, tenant: 'default', sealedSecret, scopes, note: 'administrator, made by the first start' };
+  const fresh = {
+    keyid,
+    tenant: 'default',
+    sealedSecret,
+    scopes,
+    name: 'administrator',
+    note: 'administrator, made by the first start',
+  };
   if (await insertKey(o.database.query, fresh))
     await appendAudit(o.database.query, {
       tenant: 'default',

@@ -1,8 +1,9 @@
-// The keys that callers sign with: found in the database, unsealed, kept for a while. A key that is revoked is refused within
-// KEEP_MS. While the database is away, keys seen in the last hour go on working. That a key does not exist is kept too, but
+// The keys that callers sign with: found in the database, unsealed, kept for a while. A key that is revoked or rotated here is
+// forgotten at once; by another core, within KEEP_MS. While the database is away, keys seen in the last hour go on working. That a key does not exist is kept too, but
 // apart: whoever tries names at random pushes out no key that is in use.
 import type { Database } from '../db/client.ts';
-import { findKey } from '../db/keys.ts';
+import { findKey, type Key as Row } from '../db/keys.ts';
+import { restrictionsSchema } from './contract/keys.ts';
 import { problem } from './contract/problems.ts';
 import { unseal } from './contract/seal.ts';
 import type { Key } from './contract/signatures.ts';
@@ -14,6 +15,8 @@ const KEPT_MAX = 10_000;
 
 export interface Keyring {
   keyOf(keyid: string): Promise<Key | undefined>;
+  /** It was changed: asked for anew from now on. */
+  forget(keyid: string): void;
 }
 
 export interface KeyringOptions {
@@ -27,14 +30,14 @@ export function openKeyring({ database, masterKey, now }: KeyringOptions): Keyri
   const unknown = new Map<string, Kept<undefined>>();
   const asked = new Map<string, Promise<Key | undefined>>();
 
+  /** Who asked before a key was changed may have been answered with what it was. */
+  let changes = 0;
+
   async function load(keyid: string): Promise<Key | undefined> {
+    const before = changes;
     const row = await findKey(database.query, keyid);
-    const key = row && {
-      keyid,
-      tenant: row.tenant,
-      scopes: row.scopes,
-      secret: await unseal(masterKey, row.sealedSecret, keyid),
-    };
+    const key = row && (await open(row, masterKey));
+    if (before !== changes) return key;
     kept.delete(keyid);
     unknown.delete(keyid);
     if (key) keep(kept, keyid, { key, at: now() });
@@ -42,13 +45,24 @@ export function openKeyring({ database, masterKey, now }: KeyringOptions): Keyri
     return key;
   }
 
+  function ask(keyid: string): Promise<Key | undefined> {
+    const loading = load(keyid).finally(() => {
+      if (asked.get(keyid) === loading) asked.delete(keyid);
+    });
+    asked.set(keyid, loading);
+    return loading;
+  }
+
   return {
+    forget(keyid) {
+      changes += 1;
+      for (const map of [kept, unknown, asked]) map.delete(keyid);
+    },
     async keyOf(keyid) {
       const known = kept.get(keyid) ?? unknown.get(keyid);
       const age = known ? now() - known.at : Number.POSITIVE_INFINITY;
       if (known && age < (known.key ? KEEP_MS : KEEP_UNKNOWN_MS)) return known.key;
-      const loading = asked.get(keyid) ?? load(keyid).finally(() => asked.delete(keyid));
-      asked.set(keyid, loading);
+      const loading = asked.get(keyid) ?? ask(keyid);
       try {
         return await loading;
       } catch (cause) {
@@ -56,6 +70,18 @@ export function openKeyring({ database, masterKey, now }: KeyringOptions): Keyri
         throw problem('database_unavailable', 'The key cannot be looked up just now.', {}, { cause });
       }
     },
+  };
+}
+
+async function open(row: Row, masterKey: Uint8Array): Promise<Key> {
+  const { keyid, tenant, scopes, restrictions, expiresAt, previousSecret, previousUntil } = row;
+  const previous = previousSecret &&
+    previousUntil && { secret: await unseal(masterKey, previousSecret, keyid), until: previousUntil.getTime() };
+  return {
+    ...{ keyid, tenant, scopes, restrictions: restrictionsSchema.parse(restrictions) },
+    secret: await unseal(masterKey, row.sealedSecret, keyid),
+    ...(expiresAt && { expiresAt: expiresAt.getTime() }),
+    ...(previous && { previous }),
   };
 }
 

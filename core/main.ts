@@ -6,6 +6,7 @@ import { openDatabase } from '../db/client.ts';
 import { lockFolder } from '../db/folder-lock.ts';
 import { edgeSettings, readEdgeConfig } from '../edge/config.ts';
 import { type Listener, listen, startEdge } from '../edge/node.ts';
+import { createAudit } from './audit.ts';
 import { openCache } from './cache/cache.ts';
 import { createClaims } from './cache/claims.ts';
 import { openDigests } from './cache/digest.ts';
@@ -21,6 +22,7 @@ import { ensureAdminKey, masterKey } from './first-key.ts';
 import { wantedOf } from './gpu/kernel-choice.ts';
 import { openPieces } from './gpu/pieces.ts';
 import { openPool } from './gpu/pool.ts';
+import { createGrants } from './grants.ts';
 import { openKeyring } from './keys.ts';
 import { createMetrics } from './metrics.ts';
 import { describePresets, withPresets } from './presets.ts';
@@ -118,6 +120,8 @@ async function startCore(config: CoreConfig) {
   const keys = { database, masterKey: masterKey(dataDir, config.MASTER_KEY), now: Date.now };
   const firstKey = await ensureAdminKey({ ...keys, dataDir });
   const keyring = openKeyring(keys);
+  const audit = createAudit({ database, now: Date.now, log });
+  opened.push({ name: 'audit', close: audit.flush });
   const digests = openDigests(pieces);
   opened.push({ name: 'digests', close: digests.close });
   const course = {
@@ -195,13 +199,15 @@ async function startCore(config: CoreConfig) {
     readiness,
     metrics,
     authenticate: createAuthenticate({ crypto: nodeCrypto, keyring, nonces, now: Date.now, internalSecret }),
+    grants: createGrants({ ...keys, keyring }),
+    audit,
     sealKey: createSealKey(keyring, internalSecret),
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
     log,
   });
   const listener = await listen(server.fetch, config.HOST, config.CORE_PORT, 'CORE_PORT');
   listeners.push(listener);
-  return { listener, server, keyring, nonces, readiness, firstKey, pool, store };
+  return { listener, server, keyring, audit, nonces, readiness, firstKey, pool, store };
 }
 
 /** In bytes; no limit where none is set. */
@@ -255,6 +261,7 @@ async function main(): Promise<void> {
     core: {
       fetch: (request, bindings) => core.server.fetch(request, bindings),
       keyOf: core.keyring.keyOf,
+      refusals: core.audit,
       nonces: core.nonces,
       ready: async () => {
         const { ready, checks } = await core.readiness();

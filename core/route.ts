@@ -13,16 +13,45 @@ import { readWholeBody, type WholeBody } from './whole-body.ts';
 
 export interface CoreEnv {
   Bindings: HttpBindings & { handover?: Handover };
-  Variables: { requestId: string; caller: Caller; digest: Uint8Array | undefined; route: string };
+  Variables: {
+    requestId: string;
+    caller: Caller;
+    digest: Uint8Array | undefined;
+    route: string;
+    act: string | undefined;
+  };
 }
 export type C = Context<CoreEnv>;
 
-/** The caller, if it has the scope; names the route for the metrics. */
+/** The caller, if it has the scope; names the route for the metrics, and an administrative act for the audit log. */
 export function allow(c: C, scope: string, route: string): Caller {
   c.set('route', route);
   const caller = c.get('caller');
-  if (caller.scopes.includes(scope)) return caller;
+  if (caller.scopes.includes(scope)) {
+    if (scope.endsWith(':admin') && c.req.method !== 'GET') c.set('act', route);
+    return caller;
+  }
   throw problem('scope_missing', `This needs the scope ${scope}; the key ${caller.keyid} does not have it.`, { scope });
+}
+
+/** A tensor's key, or the beginning of some, if the caller is not restricted to others. */
+export function allowName(c: C, name: string): void {
+  const { keyid, restrictions } = c.get('caller');
+  const { prefixes } = restrictions ?? {};
+  if (prefixes === undefined || prefixes.some((each) => name.startsWith(each))) return;
+  throw problem('key_restricted', `The key ${keyid} is restricted to what begins with ${prefixes.join(', ')}.`, {
+    prefixes,
+  });
+}
+
+/** KV of this model, or of any where none is named. */
+export function allowModel(c: C, model: string | undefined): void {
+  const { keyid, restrictions } = c.get('caller');
+  const { models } = restrictions ?? {};
+  if (models === undefined || (model !== undefined && models.includes(model))) return;
+  throw problem('key_restricted', `The key ${keyid} is restricted to the models ${models.join(', ')}; name one.`, {
+    models,
+  });
 }
 
 /** What a caller sends, with the sha-256 that was signed; `proven` if the edge has compared them already. */

@@ -2,6 +2,7 @@
 // it, or signed: by a key, or by the internal secret on behalf of a caller that an edge elsewhere has checked.
 // One boundary turns what rooms throw into problem documents. Nothing is done here that a room could do.
 import { Hono } from 'hono';
+import type { Audit } from './audit.ts';
 import { addBatchRoutes } from './batch-routes.ts';
 import { leaving } from './bodies.ts';
 import type { Cache } from './cache/cache.ts';
@@ -11,7 +12,6 @@ import { addCacheRoutes } from './cache-routes.ts';
 import type { Authenticate, SealKey } from './callers.ts';
 import { addClaimRoutes } from './claim-routes.ts';
 import { contentDigest } from './contract/content-digest.ts';
-import { INTERNAL_SCOPE } from './contract/internal.ts';
 import {
   listQuerySchema,
   moveBodySchema,
@@ -23,12 +23,15 @@ import {
   SAFETENSORS,
   type TensorEntry,
 } from './contract/messages.ts';
-import { asProblem, problem, problemResponse } from './contract/problems.ts';
+import { asProblem, type Problem, problem, problemResponse } from './contract/problems.ts';
+import { isNoted } from './contract/refusals.ts';
 import type { Pool } from './gpu/pool.ts';
+import type { Grants } from './grants.ts';
+import { addKeyRoutes } from './key-routes.ts';
 import { addKvRoutes } from './kv-routes.ts';
 import type { CoreMetrics } from './metrics.ts';
 import type { Readiness } from './readiness.ts';
-import { allow, type C, type CoreEnv, jsonBody, refuseOtherMedia, sendBody, signedBody } from './route.ts';
+import { allow, allowName, type C, type CoreEnv, jsonBody, refuseOtherMedia, sendBody, signedBody } from './route.ts';
 
 export interface ServerParts {
   readonly cache: Cache;
@@ -40,6 +43,8 @@ export interface ServerParts {
   readonly metrics: CoreMetrics;
   /** Whether /metrics may be read with this Authorization field. */
   readonly mayReadMetrics: (authorization: string | undefined) => boolean;
+  readonly grants: Grants;
+  readonly audit: Audit;
   /** A key for an edge elsewhere, sealed. */
   readonly sealKey: SealKey;
   readonly log: (line: string) => void;
@@ -59,6 +64,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   });
   app.onError((thrown, c) => {
     const fault = asProblem(thrown);
+    if (isNoted(fault.status)) noteRefusal(c, fault);
     if (fault.status >= 500)
       parts.log(`${c.get('requestId')} ${c.req.method} ${oneLine(c.req.path)}: ${causes(fault)}`);
     return problemResponse(fault, c.get('requestId'));
@@ -80,20 +86,23 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
 
   app.use('/v1/*', async (c, next) => {
     const { handover } = c.env;
-    const verified = handover ?? (await parts.authenticate(c.req.raw));
+    const verified = handover ?? (await parts.authenticate(c.req.raw, addressOf(c)));
     c.set('caller', verified.caller);
     c.set('digest', verified.digest);
     await next();
+    const action = c.get('act');
+    if (action !== undefined) await parts.audit.act({ ...inAudit(c), caller: verified.caller, action });
   });
 
   app.get('/v1/tensors', (c) => {
     const caller = allow(c, 'tensors:read', 'list');
     const { prefix, cursor, limit } = parseQuery(listQuerySchema, new URL(c.req.url).searchParams);
+    allowName(c, prefix);
     return c.json(cache.list(caller.tenant, prefix, cursor, limit));
   });
   app.put('/v1/tensors/:key{.+}', async (c) => {
     const caller = allow(c, 'tensors:write', 'put');
-    const key = parseKey(encodedKey(c));
+    const key = keyOf(c);
     const query = parseQuery(putQuerySchema, new URL(c.req.url).searchParams);
     parseCodec(query.codec);
     refuseOtherMedia(c);
@@ -113,7 +122,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   });
   app.get('/v1/tensors/:key{.+}', async (c) => {
     const caller = allow(c, 'tensors:read', 'get');
-    const key = parseKey(encodedKey(c));
+    const key = keyOf(c);
     if (c.req.method === 'HEAD') {
       const entry = cache.peek(caller.tenant, key);
       if (!entry) throw unknownTensor(key);
@@ -129,7 +138,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   });
   app.delete('/v1/tensors/:key{.+}', async (c) => {
     const caller = allow(c, 'tensors:write', 'delete');
-    const key = parseKey(encodedKey(c));
+    const key = keyOf(c);
     if (!(await cache.delete(caller.tenant, key))) throw unknownTensor(key);
     return c.body(null, 204);
   });
@@ -140,6 +149,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   addClaimRoutes(app, claims, cache);
   addKvRoutes(app, parts.kv);
   addCacheRoutes(app, cache, parts.kv);
+  addKeyRoutes(app, parts);
   app.get('/v1/adapters', (c) => {
     allow(c, 'tensors:read', 'adapters');
     return c.json({ adapters: pool.report() });
@@ -147,6 +157,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   app.post('/v1/tensors:move', async (c) => {
     const caller = allow(c, 'cache:admin', 'move');
     const { what, adapter } = parseBody(moveBodySchema, await jsonBody(c));
+    allowName(c, 'key' in what ? what.key : what.prefix);
     return c.json({ adapter, ...(await cache.move(caller.tenant, what, adapter, leaving(c.env.outgoing))) });
   });
   app.post('/v1/adapters/:id/drain', async (c) => {
@@ -167,12 +178,30 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     const adapter = c.req.param('id');
     return c.json({ adapter, ...(await cache.restart(adapter, leaving(c.env.outgoing))) });
   });
-  app.get('/v1/internal/keys/:keyid', async (c) => {
-    allow(c, INTERNAL_SCOPE, 'key');
-    return c.json({ sealed: await parts.sealKey(c.req.param('keyid')) });
-  });
   return app;
+
+  function noteRefusal(c: C, { status, code }: Problem): void {
+    const { method, path } = c.req;
+    const address = addressOf(c);
+    void parts.audit.note({
+      status,
+      code,
+      method,
+      path,
+      address,
+      caller: c.get('caller'),
+      requestId: c.get('requestId'),
+    });
+  }
 }
+
+const addressOf = (c: C): string | undefined => c.env.incoming.socket.remoteAddress;
+
+/** An act as it ended. */
+const inAudit = (c: C) => ({
+  subject: oneLine(`${c.req.method} ${c.req.path}`),
+  detail: { status: c.res.status, requestId: c.get('requestId') },
+});
 
 /** An edge elsewhere has named the request already; one name for it in both logs. */
 const givenId = (c: C): string | undefined => {
@@ -188,6 +217,13 @@ function encodedKey(c: C): string {
   const path = url.slice(url.indexOf('/', url.indexOf('://') + 3)).split(/[?#]/, 1)[0] ?? '';
   if (path.startsWith(KEY_ROUTE)) return path.slice(KEY_ROUTE.length);
   throw problem('route_unknown', `Tensors are at ${KEY_ROUTE}, in these characters.`);
+}
+
+/** One that the caller may name. */
+function keyOf(c: C): string {
+  const key = parseKey(encodedKey(c));
+  allowName(c, key);
+  return key;
 }
 
 const unknownTensor = (key: string) => problem('tensor_unknown', `No tensor is held under ${key}.`);

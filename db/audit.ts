@@ -4,7 +4,7 @@
 // A number is given before its entry becomes visible: an entry added inside a long transaction can appear below
 // one that was already listed. Who follows the log therefore adds entries in statements of their own.
 // Not here: deciding what is worth an entry; secrets do not belong into `detail`.
-import { asc, gt } from 'drizzle-orm';
+import { and, asc, eq, gt } from 'drizzle-orm';
 import type { Query } from './query.ts';
 import { audit } from './schema.ts';
 
@@ -20,8 +20,9 @@ export async function appendAudit(query: Query, entry: NewAuditEntry): Promise<A
   return kept;
 }
 
-/** Entries above `after` in order, `limit` at most, never more than 1000; `after` 0 starts at the beginning. */
-export function listAudit(query: Query, after: number, limit: number): Promise<AuditEntry[]> {
+/** Entries above `after` in order, `limit` at most, never more than 1000; `after` 0 starts at the beginning. Of one tenant, or all. */
+export function listAudit(query: Query, after: number, limit: number, tenant?: string): Promise<AuditEntry[]> {
   const bounded = Math.max(1, Math.min(Math.trunc(limit), LIST_MAX));
-  return query.select().from(audit).where(gt(audit.id, after)).orderBy(asc(audit.id)).limit(bounded);
+  const wanted = and(gt(audit.id, after), tenant === undefined ? undefined : eq(audit.tenant, tenant));
+  return query.select().from(audit).where(wanted).orderBy(asc(audit.id)).limit(bounded);
 }

@@ -29,17 +29,28 @@ export const keys = pgTable(
     expiresAt: moment('expires_at'),
     revokedAt: moment('revoked_at'),
     note: text('note').notNull().default(''),
+    /** What it is for, in its maker's words. */
+    name: text('name').notNull().default(''),
+    restrictions: jsonb('restrictions').$type<Record<string, string[]>>().notNull().default({}),
+    limits: jsonb('limits').$type<Record<string, unknown>>().notNull().default({}),
+    /** The secret before the last rotation, and until when it works. */
+    previousSecret: bytes('previous_secret'),
+    previousUntil: moment('previous_until'),
   },
   (table) => [index('keys_tenant').on(table.tenant)],
 );
 
-export const audit = pgTable('audit', {
-  id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
-  at: moment('at').notNull().defaultNow(),
-  /** Null: no tenant's affair. */
-  tenant: text('tenant'),
-  actor: text('actor').notNull(),
-  action: text('action').notNull(),
-  subject: text('subject').notNull(),
-  detail: jsonb('detail').$type<Record<string, unknown>>().notNull().default({}),
-});
+export const audit = pgTable(
+  'audit',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    at: moment('at').notNull().defaultNow(),
+    /** Null: no tenant's affair. */
+    tenant: text('tenant'),
+    actor: text('actor').notNull(),
+    action: text('action').notNull(),
+    subject: text('subject').notNull(),
+    detail: jsonb('detail').$type<Record<string, unknown>>().notNull().default({}),
+  },
+  (table) => [index('audit_tenant').on(table.tenant, table.id)],
+);

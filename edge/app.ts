@@ -1,8 +1,10 @@
 // The edge: who may call, with what. Read `createEdge` from top to bottom; that is the order in which a request is judged,
 // and nothing reaches the core before it has passed all of it. The same file runs on every runtime: what differs between
 // them (cryptography, the way to the core, the metrics' store) is handed in.
-import { Hono } from 'hono';
+import { type Context, Hono } from 'hono';
+import { type Address, parseAddress } from '../core/contract/addresses.ts';
 import { asProblem, problem, problemResponse } from '../core/contract/problems.ts';
+import { isNoted, type Refusals } from '../core/contract/refusals.ts';
 import type { Caller, Verifier } from '../core/contract/signatures.ts';
 import { type BodyRules, limitBody, readSmallBody } from './body.ts';
 import type { Forward } from './forward.ts';
@@ -12,6 +14,8 @@ export interface EdgeEnv {
   Bindings: Record<string, unknown>;
   Variables: {
     requestId: string;
+    /** Of who called; undefined where the runtime does not know it. */
+    address: Address | undefined;
     caller: Caller;
     /** The sha-256 that the caller signed. */
     digest: Uint8Array | undefined;
@@ -38,7 +42,13 @@ export interface EdgeParts {
   /** Whether the core behind answers, and why not. */
   readonly coreReady: () => Promise<{ ok: boolean; detail: string }>;
   readonly metrics: EdgeMetrics;
+  /** Told of everybody who is not let in. */
+  readonly refusals: Refusals;
+  /** The address of the connection. */
+  readonly addressOf: (c: Context<EdgeEnv>) => string | undefined;
   readonly mayReadMetrics: (authorization: string | undefined) => boolean;
+  /** Lets work end after its request was answered. */
+  readonly goOn: (c: Context<EdgeEnv>, work: Promise<void>) => void;
   readonly log: (line: string) => void;
 }
 
@@ -47,6 +57,7 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
 
   app.use(async (c, next) => {
     c.set('requestId', crypto.randomUUID());
+    c.set('address', parseAddress(parts.addressOf(c) ?? ''));
     const end = parts.metrics.begin(c.req.method);
     await next();
     if (!ALREADY_SENT.some((name) => c.res.headers.has(name))) c.res.headers.set('x-request-id', c.get('requestId'));
@@ -55,6 +66,7 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
   app.onError((thrown, c) => {
     const fault = asProblem(thrown);
     parts.metrics.refused(fault.code);
+    if (isNoted(fault.status)) noteRefusal(c, fault.status, fault.code);
     if (fault.status >= 500)
       parts.log(
         `${c.get('requestId')} ${c.req.method} ${encodeURI(c.req.path)}: ${fault.message} ${fault.cause ?? ''}`,
@@ -84,4 +96,11 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
   app.use('/v1/*', readSmallBody(parts.body));
   app.all('/v1/*', parts.forward);
   return app;
+
+  function noteRefusal(c: Context<EdgeEnv>, status: number, code: string): void {
+    const { method, path } = c.req;
+    const [address, caller, requestId] = [parts.addressOf(c), c.get('caller'), c.get('requestId')];
+    const written = parts.refusals.note({ status, code, method, path, address, caller, requestId });
+    if (written) parts.goOn(c, written);
+  }
 }

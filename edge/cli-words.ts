@@ -61,6 +61,19 @@ export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam 
       --objective O      what adaptive makes the most of: hits, bytes or cost
   blatam adapters        the adapters and their memory
   blatam upgrade         bring the data of an instance that is not running to this version; see blatam upgrade --help
+  blatam keys create NAME   a key that may no more than yours; its secret is told this once
+      --scopes S,S       what it may: tensors:read and others of docs/http.md
+      --prefixes P,P     only tensors whose keys begin so; --models M,M  only KV of these
+      --addresses A,A    only from these: 10.0.0.0/8
+      --ttl S            for S seconds
+      --tenant T         for another tenant; only an operator's key may
+      --out FILE         where to, as a key file; --force replaces one
+  blatam keys list       the keys of your tenant; --tenant T
+  blatam keys rotate KEYID   a new secret; --out FILE, --force
+      --overlap S        the one so far works for S seconds more (3600)
+  blatam keys revoke KEYID   for good
+  blatam audit           who did what, and who was not let in, a line each
+      --after N          after the entry N
 
   --url URL              of the server; or BLATAM_URL (http://127.0.0.1:8000)
   --key-file FILE        who you are; or BLATAM_KEY_FILE (DATA_DIR/admin-key.json, DATA_DIR being ./data)

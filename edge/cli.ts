@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The command line: `blatam put | get | ls | rm | stats | adapters | kv …`, over the client.
+// The command line: `blatam put | get | ls | rm | stats | adapters | kv … | keys …`, over the client.
 //
 // Answers go to stdout, everything else to stderr; an error is one line that says what was tried, what was found and what
 // to do. Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 4 not held. `main` takes all of its surroundings
@@ -21,6 +21,7 @@ import {
   receiveStream,
   writeTo,
 } from './cli-files.ts';
+import { audit, keysCreate, keysList, keysRevoke, keysRotate } from './cli-keys.ts';
 import { kvLoad, kvStore } from './cli-kv.ts';
 import { kvClear, kvEvents, kvLookup, kvPin, kvUnpin } from './cli-kv-calls.ts';
 import { isOffline, runOffline } from './cli-offline.ts';
@@ -59,6 +60,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   'kv unpin': { words: ['TOKENS'], wordsMin: 0, options: ['model', 'salt', 'pin'], run: kvUnpin },
   'kv clear': { words: [], wordsMin: 0, options: ['model', 'salt', 'prefix', 'all'], run: kvClear },
   'kv events': { words: [], wordsMin: 0, options: ['after'], run: kvEvents },
+  'keys create': {
+    ...{ words: ['NAME'], wordsMin: 1, run: keysCreate, needs: ['scopes'] },
+    options: ['scopes', 'tenant', 'ttl', 'prefixes', 'models', 'addresses', 'out', 'force'],
+  },
+  'keys list': { words: [], wordsMin: 0, options: ['tenant'], run: keysList },
+  'keys rotate': { words: ['KEYID'], wordsMin: 1, options: ['overlap', 'out', 'force'], run: keysRotate },
+  'keys revoke': { words: ['KEYID'], wordsMin: 1, options: [], run: keysRevoke },
+  audit: { words: [], wordsMin: 0, options: ['after'], run: audit },
 };
 const EVERYWHERE = ['url', 'key-file', 'json'];
 const URL_DEFAULT = 'http://127.0.0.1:8000';

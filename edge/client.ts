@@ -27,9 +27,11 @@ import { collect, isMissing, readJson, refusal, withQuery } from './client-answe
 import { type ClientBatch, clientBatch } from './client-batch.ts';
 import { type ClientCache, clientCache, type Stats } from './client-cache.ts';
 import { type ClientCompute, clientCompute } from './client-compute.ts';
+import { type ClientKeys, clientKeys } from './client-keys.ts';
 import { type ClientKv, clientKv } from './client-kv.ts';
 import { type Answer, lengthOf, openWire, type StreamBody, TransferError, type WireOptions } from './client-wire.ts';
 
+export type { KeyAnswer, NewKeyAnswer, Restrictions } from '../core/contract/keys.ts';
 export type { KvBlock, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../core/contract/kv.ts';
 export type {
   KvClearAnswer,
@@ -48,6 +50,7 @@ export { BlatamError } from './client-answers.ts';
 export type { BatchFile, BatchGot, BatchPut } from './client-batch.ts';
 export type { Compute, ComputeOptions } from './client-compute.ts';
 export type { KvEventsOptions } from './client-events.ts';
+export type { AuditEntry, KeyAsked } from './client-keys.ts';
 export type * from './client-kv.ts';
 export { type StreamBody, TransferError, type TransferFault } from './client-wire.ts';
 
@@ -128,6 +131,8 @@ export interface Client extends ClientBatch, ClientCompute {
   readonly kv: ClientKv;
   /** The cache as a whole. */
   readonly cache: ClientCache;
+  /** Keys, and the audit log. */
+  readonly keys: ClientKeys;
 }
 
 export function createClient(options: ClientOptions): Client {
@@ -185,6 +190,7 @@ export function createClient(options: ClientOptions): Client {
     }),
     kv: clientKv(ask, crypto),
     cache: clientCache(ask, crypto),
+    keys: clientKeys(ask, crypto),
   };
   return client;
 

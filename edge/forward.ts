@@ -6,6 +6,7 @@ import type { Handler } from 'hono';
 import type { Crypto } from '../core/contract/crypto.ts';
 import { CALLER_HEADER, encodeCaller, INTERNAL_KEYID, unsealKey } from '../core/contract/internal.ts';
 import { problem } from '../core/contract/problems.ts';
+import type { RefusalLine } from '../core/contract/refusals.ts';
 import { SettingsError } from '../core/contract/settings.ts';
 import { hasBody, type Key, signRequest } from '../core/contract/signatures.ts';
 import type { EdgeEnv } from './app.ts';
@@ -106,6 +107,26 @@ export function keysElsewhere(core: CoreElsewhere, keepMs: number): (keyid: stri
     const [oldest] = kept.keys();
     if (kept.size > KEYS_KEPT_MAX && oldest !== undefined) kept.delete(oldest);
     return key;
+  };
+}
+
+/** A place in the audit log for refusals of an edge elsewhere. */
+export function refusalsElsewhere(core: CoreElsewhere): (lines: RefusalLine[]) => Promise<void> {
+  return async (lines) => {
+    const url = new URL('/v1/internal/refusals', core.url).href;
+    const body = new TextEncoder().encode(JSON.stringify(lines));
+    const signed = await signRequest(
+      {
+        ...{ method: 'POST', url, keyid: INTERNAL_KEYID, secret: core.internalSecret },
+        digest: await core.crypto.sha256(body),
+      },
+      core.crypto,
+    );
+    const headers = { ...signed, 'content-type': 'application/json' };
+    const answer = await reach(core, url, { method: 'POST', headers, body, signal: AbortSignal.timeout(KEY_MS_MAX) });
+    await answer.body?.cancel();
+    if (!answer.ok)
+      throw problem('core_unreachable', `The core answered ${answer.status} when it was told of refusals.`);
   };
 }
 

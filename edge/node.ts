@@ -6,11 +6,19 @@ import { nodeCrypto } from '../core/contract/crypto-node.ts';
 import type { Handover } from '../core/contract/internal.ts';
 import { metricsGuard } from '../core/contract/metrics-guard.ts';
 import { memoryNonces } from '../core/contract/nonces.ts';
+import { createRefusals, type Refusals } from '../core/contract/refusals.ts';
 import { createVerifier, type Key, type Nonces } from '../core/contract/signatures.ts';
 import { createEdge, type EdgeMetrics } from './app.ts';
 import { SMALL_BODY_BYTES } from './body.ts';
 import type { EdgeConfig } from './config.ts';
-import { coreElsewhere, type Forward, forwardElsewhere, keysElsewhere, readyElsewhere } from './forward.ts';
+import {
+  coreElsewhere,
+  type Forward,
+  forwardElsewhere,
+  keysElsewhere,
+  readyElsewhere,
+  refusalsElsewhere,
+} from './forward.ts';
 
 /** Above the idle time of the clients in front, so that a reused connection is not cut under a request. */
 const KEEP_ALIVE_MS = 75_000;
@@ -84,6 +92,7 @@ export interface CoreHere {
   readonly keyOf: (keyid: string) => Promise<Key | undefined>;
   readonly ready: () => Promise<{ ok: boolean; detail: string }>;
   readonly nonces: Nonces;
+  readonly refusals: Refusals;
 }
 
 export interface EdgeOptions {
@@ -94,22 +103,32 @@ export interface EdgeOptions {
 
 /** The edge, listening. */
 export async function startEdge({ config, core, log }: EdgeOptions): Promise<Listener> {
-  const behind = core ? here(core) : elsewhere(config);
+  const behind = core ? here(core) : elsewhere(config, log);
   const edge = createEdge({
     verify: createVerifier({ crypto: nodeCrypto, now: Date.now, nonces: behind.nonces, keyOf: behind.keyOf }),
     body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto: nodeCrypto },
     forward: behind.forward,
     coreReady: behind.ready,
     metrics: createEdgeMetrics(),
+    refusals: behind.refusals,
+    addressOf: (c) => (c.env as unknown as HttpBindings).incoming.socket.remoteAddress,
+    goOn: () => {},
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
     log,
   });
-  return listen(
+  const listener = await listen(
     (request, bindings) => edge.fetch(request, { ...bindings }),
     config.HOST,
     config.EDGE_PORT,
     'EDGE_PORT',
   );
+  return {
+    port: listener.port,
+    async close() {
+      await listener.close();
+      await behind.refusals.flush();
+    },
+  };
 }
 
 interface Behind {
@@ -117,6 +136,7 @@ interface Behind {
   readonly keyOf: (keyid: string) => Promise<Key | undefined>;
   readonly ready: () => Promise<{ ok: boolean; detail: string }>;
   readonly nonces: Nonces;
+  readonly refusals: Refusals;
 }
 
 /** In process: the core reads the request's socket and writes the answer's itself, no byte is passed on twice. */
@@ -131,15 +151,16 @@ function here(core: CoreHere): Behind {
     };
     return core.fetch(c.req.raw, { incoming, outgoing, handover });
   };
-  return { forward, keyOf: core.keyOf, ready: core.ready, nonces: core.nonces };
+  return { ...core, forward };
 }
 
-function elsewhere(config: EdgeConfig): Behind {
+function elsewhere(config: EdgeConfig, log: (line: string) => void): Behind {
   const core = coreElsewhere(config, nodeCrypto);
   return {
     forward: forwardElsewhere(core),
     keyOf: keysElsewhere(core, config.EDGE_KEY_SECONDS * 1000),
     ready: () => readyElsewhere(core),
+    refusals: createRefusals({ write: refusalsElsewhere(core), now: Date.now, log }),
     nonces: memoryNonces({ max: config.NONCES_MAX, now: Date.now }),
   };
 }

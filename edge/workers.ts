@@ -6,31 +6,43 @@
 import { webCrypto } from '../core/contract/crypto-web.ts';
 import { memoryNonces } from '../core/contract/nonces.ts';
 import { problem, problemResponse } from '../core/contract/problems.ts';
+import { createRefusals } from '../core/contract/refusals.ts';
 import { refuseUnknown, SettingsError } from '../core/contract/settings.ts';
 import { createVerifier } from '../core/contract/signatures.ts';
 import { createEdge, type EdgeMetrics } from './app.ts';
 import { SMALL_BODY_BYTES } from './body.ts';
 import { edgeSettings, readEdgeConfig } from './config.ts';
-import { type CoreElsewhere, coreElsewhere, forwardElsewhere, keysElsewhere, readyElsewhere } from './forward.ts';
+import {
+  type CoreElsewhere,
+  coreElsewhere,
+  forwardElsewhere,
+  keysElsewhere,
+  readyElsewhere,
+  refusalsElsewhere,
+} from './forward.ts';
 
 type Bindings = Readonly<Record<string, unknown>>;
-type Answer = (request: Request) => Response | Promise<Response>;
+/** What Cloudflare hands in beside: work that may end after its request. */
+interface Life {
+  waitUntil(work: Promise<unknown>): void;
+}
+type Answer = (request: Request, life: Life) => Response | Promise<Response>;
 
 const log = (line: string): void => console.log(line);
 const answers = new WeakMap<Bindings, Answer>();
 
 export default {
-  fetch(request: Request, bindings: Bindings): Response | Promise<Response> {
+  fetch(request: Request, bindings: Bindings, life: Life): Response | Promise<Response> {
     const answer = answers.get(bindings) ?? compose(bindings);
     answers.set(bindings, answer);
-    return answer(request);
+    return answer(request, life);
   },
 };
 
 function compose(bindings: Bindings): Answer {
   try {
     const edge = openEdge(bindings);
-    return (request) => edge.fetch(request);
+    return (request, life) => edge.fetch(request, {}, { ...NO_LIFE, waitUntil: (work) => life.waitUntil(work) });
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     return refuse(error);
@@ -49,11 +61,18 @@ function openEdge(bindings: Bindings) {
     body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto: webCrypto },
     forward: forwardElsewhere(core),
     coreReady: () => readyElsewhere(core),
+    refusals: createRefusals({ write: refusalsElsewhere(core), now: Date.now, log }),
+    // Cloudflare sets it, whatever the caller says.
+    addressOf: (c) => c.req.header('cf-connecting-ip'),
+    goOn: (c, work) => c.executionCtx.waitUntil(work),
     metrics: noMetrics,
     mayReadMetrics: () => true,
     log,
   });
 }
+
+/** What Hono asks of it beside, and nothing here uses. */
+const NO_LIFE = { passThroughOnException: () => {}, props: {} };
 
 /** Variables and secrets. wrangler makes a number of an unquoted one; all else that is bound is no setting. */
 function textsOf(bindings: Bindings): Record<string, string> {

@@ -11,7 +11,13 @@ import { type House, type Link, readHouse, readSource, type Source, waysFrom } f
 /** What the core's HTTP face puts together. */
 const FOR_SERVING = [
   ...['core', 'core/bodies.ts', 'core/metrics.ts', 'core/route.ts', 'core/event-stream.ts'],
-  ...['core/batch-routes.ts', 'core/cache-routes.ts', 'core/claim-routes.ts', 'core/kv-routes.ts'],
+  ...[
+    'core/batch-routes.ts',
+    'core/cache-routes.ts',
+    'core/claim-routes.ts',
+    'core/key-routes.ts',
+    'core/kv-routes.ts',
+  ],
   ...['core/contract', 'core/gpu', 'core/cache', 'core/store', 'core/cluster', 'core/jobs', 'db'],
 ];
 
@@ -36,6 +42,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/batch-routes.ts': FOR_SERVING,
   'core/cache-routes.ts': FOR_SERVING,
   'core/claim-routes.ts': FOR_SERVING,
+  'core/key-routes.ts': FOR_SERVING,
   'core/kv-routes.ts': FOR_SERVING,
   'core/event-stream.ts': FOR_SERVING,
   'core/metrics.ts': FOR_SERVING,
@@ -52,6 +59,7 @@ const MADE_FOR: Readonly<Record<string, string>> = {
   'edge/cli-call.ts': 'node',
   'edge/cli-files.ts': 'node',
   'edge/cli-cache.ts': 'node',
+  'edge/cli-keys.ts': 'node',
   'edge/cli-kv.ts': 'node',
   'edge/cli-offline.ts': 'node',
   'edge/cli-kv-calls.ts': 'node',

@@ -4,9 +4,10 @@
 import { z } from 'zod';
 import { fromBase64, toBase64 } from './crypto.ts';
 import { parseJson } from './json.ts';
+import { restrictionsSchema } from './keys.ts';
 import { problem } from './problems.ts';
 import { seal, unseal } from './seal.ts';
-import type { Caller, Key } from './signatures.ts';
+import { type Caller, callerOf, type Key } from './signatures.ts';
 
 export const INTERNAL_KEYID = 'internal';
 export const INTERNAL_SCOPE = 'internal';
@@ -22,14 +23,25 @@ export interface Handover {
   readonly body: Uint8Array | undefined;
 }
 
-const callerSchema = z.object({ keyid: z.string(), tenant: z.string(), scopes: z.array(z.string()) });
-const keySchema = callerSchema.extend({ secret: z.string() });
+const callerSchema = z.object({
+  keyid: z.string(),
+  tenant: z.string(),
+  scopes: z.array(z.string()),
+  restrictions: restrictionsSchema.optional(),
+  expiresAt: z.number().optional(),
+});
+const secretSchema = z.base64().transform((text) => fromBase64(text) ?? new Uint8Array(0));
+const keySchema = callerSchema.extend({
+  secret: secretSchema,
+  previous: z.object({ secret: secretSchema, until: z.number() }).optional(),
+});
 
 export const edgeItself: Caller = { keyid: INTERNAL_KEYID, tenant: '', scopes: [INTERNAL_SCOPE] };
 
 const encode = (value: unknown): string => toBase64(new TextEncoder().encode(JSON.stringify(value)));
 
-export const encodeCaller = ({ keyid, tenant, scopes }: Caller): string => encode({ keyid, tenant, scopes });
+/** Whatever else it carries stays here. */
+export const encodeCaller = (caller: Caller): string => encode(callerSchema.parse(caller));
 
 export function decodeCaller(field: string): Caller {
   const parsed = callerSchema.safeParse(parse(fromBase64(field)));
@@ -39,15 +51,19 @@ export function decodeCaller(field: string): Caller {
 }
 
 export async function sealKey(internalSecret: Uint8Array, key: Key): Promise<string> {
-  const text = JSON.stringify({ ...key, secret: toBase64(key.secret) });
+  const { secret, previous } = key;
+  const text = JSON.stringify({
+    ...callerOf(key),
+    secret: toBase64(secret),
+    ...(previous && { previous: { ...previous, secret: toBase64(previous.secret) } }),
+  });
   return toBase64(await seal(internalSecret, new TextEncoder().encode(text), `key ${key.keyid}`));
 }
 
 /** Throws if it was not sealed with this secret for this keyid. */
 export async function unsealKey(internalSecret: Uint8Array, keyid: string, sealed: string): Promise<Key> {
   const bytes = await unseal(internalSecret, fromBase64(sealed) ?? new Uint8Array(0), `key ${keyid}`);
-  const { secret, ...caller } = keySchema.parse(parse(bytes));
-  return { ...caller, secret: fromBase64(secret) ?? new Uint8Array(0) };
+  return keySchema.parse(parse(bytes));
 }
 
 const parse = (bytes: Uint8Array | undefined): unknown => parseJson(new TextDecoder().decode(bytes));

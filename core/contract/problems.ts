@@ -15,6 +15,9 @@ const registry = {
   replays_full: [503, 'Too many requests to remember their nonces'],
   metrics_closed: [401, 'The metrics are not open to everybody'],
   scope_missing: [403, 'The key lacks a scope'],
+  key_restricted: [403, 'The key is restricted to something else'],
+  address_refused: [403, 'The address is not let in'],
+  grant_exceeded: [403, 'Nobody grants more than they have'],
   // what is asked
   route_unknown: [404, 'No such route'],
   method_unsupported: [405, 'The route has no such method'],
@@ -26,6 +29,7 @@ const registry = {
   body_cut: [400, 'The body ended early'],
   media_type_unsupported: [415, 'The media type is not supported'],
   tensor_unknown: [404, 'No such tensor'],
+  keyid_unknown: [404, 'No such key to sign with'],
   adapter_unknown: [404, 'No such adapter'],
   // one computation
   claim_lost: [409, 'The claim has ended'],

@@ -1,24 +1,31 @@
 // Signed requests: HTTP Message Signatures (RFC 9421) with hmac-sha256, and Content-Digest (RFC 9530) with sha-256.
 // A signature covers "@method" "@path" "@query" and, where there is a body, "content-digest"; it carries created, keyid
 // and nonce. One request, one signature. Pure: runs on every runtime, over whichever crypto port it is given.
+// For a while after a rotation a key has two secrets, and either is right. A key that has expired signs nothing.
 // The verifier does not read the body: it answers the digest that the signer vouched for, and whoever reads the body
 // compares. A nonce is remembered only once the signature is right, so nobody can burn another's nonces.
 // Not supported, and refused: component parameters (sf, key, bs, req, tr, name), @query-param, @request-target, @status.
 
 import { contentDigest, parseContentDigest } from './content-digest.ts';
 import { type Crypto, type MaybePromise, toBase64, toHex } from './crypto.ts';
+import type { Grant } from './keys.ts';
 import { problem } from './problems.ts';
 import { baseOf, incomplete, type Signable, signatureBase, signatureParams } from './signature-base.ts';
 import { type Bare, bytesOf, type Item, type Params, parseDictionary } from './structured-fields.ts';
 
-export interface Caller {
+export interface Caller extends Grant {
   readonly keyid: string;
-  readonly tenant: string;
-  readonly scopes: readonly string[];
 }
 
 export interface Key extends Caller {
   readonly secret: Uint8Array;
+  /** The secret before the last rotation, while both work. */
+  readonly previous?: { readonly secret: Uint8Array; readonly until: number } | undefined;
+}
+
+/** Without its secrets. */
+export function callerOf({ secret: _, previous: __, ...caller }: Key): Caller {
+  return caller;
 }
 
 /** Remembers which nonces each key has used. */
@@ -129,18 +136,25 @@ export function createVerifier(options: VerifierOptions): Verifier {
     const digest = covered === null ? undefined : parseContentDigest(covered);
     const base = encoder.encode(signatureBase(components, params, request));
     const key = await keyOf(terms.keyid);
-    const right = crypto.equal(await crypto.hmacSha256(key?.secret ?? NO_SECRET, base), signature);
+    const right = await isRight(key, base, signature);
     if (key === undefined || !right)
       throw problem(
         'signature_invalid',
-        'No key has this keyid, or the HMAC differs: another secret, or the method, path, query or a covered field is not what was signed.',
+        'No key has this keyid, or not any more; or the HMAC differs: another secret, or the method, path, query or a covered field is not what was signed.',
       );
     const expiresAt = 1000 * Math.min(terms.created + ageMaxSeconds, terms.expires);
     if (!(await nonces.firstSeen(key.keyid, terms.nonce, expiresAt)))
       throw problem('signature_replayed', 'This key has used this nonce before; sign each request with a new one.');
-    const caller = { keyid: key.keyid, tenant: key.tenant, scopes: key.scopes };
-    return { caller, covered: components, ...(digest ? { digest } : {}) };
+    return { caller: callerOf(key), covered: components, ...(digest ? { digest } : {}) };
   };
+
+  async function isRight(key: Key | undefined, base: Uint8Array, signature: Uint8Array): Promise<boolean> {
+    const isBy = async (secret: Uint8Array) => crypto.equal(await crypto.hmacSha256(secret, base), signature);
+    const until = key?.expiresAt ?? Number.POSITIVE_INFINITY;
+    if (await isBy(key?.secret ?? NO_SECRET)) return now() < until;
+    const before = key?.previous;
+    return before !== undefined && now() < Math.min(before.until, until) && (await isBy(before.secret));
+  }
 }
 
 interface Signature {

@@ -43,6 +43,7 @@ describe('audit', () => {
     assert.equal(others.length, 6);
     assert.deepEqual(await listAudit(database.query, first.id, 3), others.slice(0, 3));
     assert.equal((await listAudit(database.query, 0, -1)).length, 1);
+    assert.deepEqual(await listAudit(database.query, 0, 1000, 'acme'), [first]);
   });
 
   const refused: [string, () => Promise<unknown>][] = [

@@ -3,7 +3,16 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { eq } from 'drizzle-orm';
 import { type Database, openDatabase } from '../../db/client.ts';
-import { countKeys, ensureTenant, findKey, insertKey } from '../../db/keys.ts';
+import {
+  countKeys,
+  countUsableKeys,
+  ensureTenant,
+  findKey,
+  insertKey,
+  listKeys,
+  revokeKey,
+  rotateKey,
+} from '../../db/keys.ts';
 import { keys } from '../../db/schema.ts';
 import { tempFolder } from './folders.ts';
 
@@ -31,7 +40,7 @@ describe('keys', () => {
 
   test('insertKey() and findKey() carry a key unchanged', async () => {
     const expiresAt = new Date(Date.now() + 3_600_000);
-    assert.equal(await insertKey(database.query, { ...key, keyid: 'k1', expiresAt, note: 'ünï' }), true);
+    assert.ok(await insertKey(database.query, { ...key, keyid: 'k1', expiresAt, note: 'ünï' }));
     const found = await findKey(database.query, 'k1');
     assert(found);
     assert.deepEqual(Uint8Array.from(found.sealedSecret), secret);
@@ -43,7 +52,7 @@ describe('keys', () => {
   });
 
   test('insertKey() does not replace a key', async () => {
-    assert.equal(await insertKey(database.query, { ...key, keyid: 'k1', scopes: [] }), false);
+    assert.equal(await insertKey(database.query, { ...key, keyid: 'k1', scopes: [] }), undefined);
     assert.deepEqual((await findKey(database.query, 'k1'))?.scopes, key.scopes);
   });
 
@@ -69,10 +78,37 @@ describe('keys', () => {
 
   test('a transaction takes back what it did', async () => {
     const failure = database.query.transaction(async (transaction) => {
-      assert.equal(await insertKey(transaction, { ...key, keyid: 'k3' }), true);
+      assert.ok(await insertKey(transaction, { ...key, keyid: 'k3' }));
       throw new Error('on purpose');
     });
     await assert.rejects(failure, /on purpose/);
     assert.equal(await findKey(database.query, 'k3'), undefined);
+  });
+
+  test('rotateKey() keeps the secret so far for the overlap, and changes only a key that works', async () => {
+    const fresh = Uint8Array.of(9, 9, 9);
+    const rotated = await rotateKey(database.query, 'k1', fresh, 60);
+    assert.ok(Math.abs((rotated?.previousUntil?.getTime() ?? 0) - Date.now() - 60_000) < 60_000);
+    const found = await findKey(database.query, 'k1');
+    assert.deepEqual([...(found?.sealedSecret ?? [])], [...fresh]);
+    assert.deepEqual([...(found?.previousSecret ?? [])], [...secret]);
+    for (const keyid of ['unknown', 'expired', 'revoked'])
+      assert.equal(await rotateKey(database.query, keyid, fresh, 60), undefined);
+  });
+
+  test('revokeKey() ends a key once; listKeys() tells of all in pages, and of no secret', async () => {
+    await insertKey(database.query, { ...key, keyid: 'k4' });
+    assert.deepEqual([await revokeKey(database.query, 'k4'), await revokeKey(database.query, 'k4')], [true, false]);
+    assert.equal(await findKey(database.query, 'k4'), undefined);
+    const all = await listKeys(database.query, { tenant: 'acme', after: '', limit: 1000 });
+    assert.deepEqual(
+      all.map(({ keyid }) => keyid),
+      ['expired', 'k1', 'k4', 'revoked'],
+    );
+    assert.ok(all.every((each) => !('sealedSecret' in each) && !('previousSecret' in each)));
+    const page = await listKeys(database.query, { tenant: undefined, after: 'expired', limit: 2 });
+    assert.deepEqual(page, all.slice(1, 3));
+    assert.deepEqual(await listKeys(database.query, { tenant: 'nobody', after: '', limit: 10 }), []);
+    assert.equal(await countUsableKeys(database.query, 'acme'), 1);
   });
 });

@@ -24,6 +24,8 @@ test('decodeCaller() gives what encodeCaller() was given, in a field that a head
   const field = encodeCaller(caller);
   assert.match(field, /^[A-Za-z0-9+/=]+$/);
   assert.deepEqual(decodeCaller(field), caller);
+  const restricted = { ...caller, restrictions: { prefixes: ['a/'] }, expiresAt: 5 };
+  assert.deepEqual(decodeCaller(encodeCaller(restricted)), restricted);
   assert.deepEqual(decodeCaller(encodeCaller({ keyid: '', tenant: '', scopes: [] })), {
     keyid: '',
     tenant: '',
@@ -62,6 +64,8 @@ test('decodeCaller() refuses what it cannot read', () => {
 
 test('unsealKey() gives what sealKey() was given', async () => {
   assert.deepEqual(await unsealKey(internalSecret, 'k1', await sealKey(internalSecret, key)), key);
+  const rotated = { ...key, previous: { secret: random.bytes(32), until: 7 }, restrictions: { models: ['m'] } };
+  assert.deepEqual(await unsealKey(internalSecret, 'k1', await sealKey(internalSecret, rotated)), rotated);
 });
 
 test('unsealKey() refuses a key of another name, another secret and what is no seal', async () => {

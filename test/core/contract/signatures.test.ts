@@ -496,6 +496,23 @@ for (const [name, port] of [
       await refused(() => verify(forged), 'signature_invalid');
     });
 
+    test('a rotated key has two secrets until the overlap ends, and none once it has expired', async () => {
+      let at = NOW * 1000;
+      const previous = { secret: Uint8Array.of(1, 2, 3), until: at + 5000 };
+      const rotated = { ...key, previous, expiresAt: at + 20_000 };
+      const now = () => at;
+      const verify = createVerifier({ crypto: port, keyOf: () => rotated, nonces: memoryNonces({ now }), now });
+      const by = async (secret: Uint8Array) => verify(await signed(port, { secret }));
+      const { caller } = await by(previous.secret);
+      assert.deepEqual(Object.keys(caller).sort(), ['expiresAt', 'keyid', 'scopes', 'tenant']);
+      await by(secret);
+      at += 5000;
+      await refused(() => by(previous.secret), 'signature_invalid');
+      await by(secret);
+      at += 15_000;
+      await refused(() => by(secret), 'signature_invalid');
+    });
+
     test('signature_invalid: another secret, method, path, query, term, field or signature', async () => {
       const { verify } = setup(port);
       const digest = await port.sha256(text('body'));
