@@ -121,7 +121,7 @@ export const coreSettings = {
   TENANT_MEMORY_PERCENT: setting(
     integer(1, 100),
     '100',
-    'share of each adapter that the tensors of one tenant may take',
+    'share of each adapter that the tensors of one tenant may take, and of the room for KV that its KV may',
   ),
   COLD_MEMORY_MIB: setting(
     integer(0, 1 << 20),

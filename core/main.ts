@@ -154,6 +154,7 @@ async function startCore(config: CoreConfig) {
     digests,
     bodyBytesMax: config.BODY_BYTES_MAX,
     share: config.KV_MEMORY_PERCENT / 100,
+    quota: config.TENANT_MEMORY_PERCENT / 100,
     window: {
       firstBlocks: Math.ceil(config.KV_EXACT_FIRST / BLOCK_TOKENS),
       lastBlocks: Math.ceil(config.KV_EXACT_LAST / BLOCK_TOKENS),

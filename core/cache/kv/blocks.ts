@@ -2,7 +2,7 @@
 // A chain begins at a root: whose it is (a salt, or the tenant), which model, which layout, how K is turned. Blocks of two roots never meet.
 // A block is found by its hash and then compared token by token: a collision is a miss, never another's answer.
 // Only a block that none follows may leave, unless somebody holds it; `leaving` offers those of the lowest priority first, and of one
-// priority as the strategy says (prefix/eviction.ts). A tier is a part of them: of those in it, whoever none in it follows may leave it.
+// priority as the strategy says (prefix/eviction.ts), and of several parties that of whose turn it is. A tier is a part of them: of those in it, whoever none in it follows may leave it.
 // Who expires is no longer matched, and there until it is removed, or used anew.
 // Names, trees, uses and ranks lie in typed arrays (prefix/), found by slot; an object for each is what callers hold in hand.
 // Bookkeeping only: nothing here waits, and what is kept of a block is not known here (`P`).
@@ -14,7 +14,7 @@ import type { KvCause } from '../../contract/kv-calls.ts';
 import { type Course, DEFAULT_COURSE } from '../course.ts';
 import { grown } from '../policy/grown.ts';
 import { NONE } from '../policy/policy.ts';
-import { createEviction, type EvictionReport } from '../prefix/eviction.ts';
+import { createEviction, type EvictionReport, type Turn } from '../prefix/eviction.ts';
 import { createNextHash, hexOfHash } from '../prefix/hashes.ts';
 import { HASH_WORDS } from '../prefix/records.ts';
 import { PrefixTree } from '../prefix/tree.ts';
@@ -70,6 +70,8 @@ export interface BlocksOptions<P> {
   readonly course?: Course;
   /** The tiers that a block is in by what is kept of it, by name; none, if it is not given. */
   readonly tiersOf?: (kept: P) => readonly string[];
+  /** Whose it is, from 0 on; all of one party, if it is not given. Another's only by `changeParty`. */
+  readonly partyOf?: (kept: P) => number;
   /** How many blocks there is room for, as far as one can tell. */
   readonly capacity?: () => number;
   readonly bytesOf?: (kept: P) => number;
@@ -97,6 +99,10 @@ export interface Blocks<P> {
   follow(): void;
   /** What is kept of the block has changed, so that it may be in other tiers. */
   changed(block: Block<P>): void;
+  /** It is another party's once `change` is done. */
+  changeParty(block: Block<P>, change: () => void): void;
+  /** It has no blocks any more. */
+  dropParty(party: number): void;
   /** Wanted as much and as long as before, or as is wished here. */
   want(block: Block<P>, wish: Wish): void;
   /** Just asked for: a chain from its first block on. Wanted as much and as long as before, or as is wished here. */
@@ -118,11 +124,13 @@ export interface Blocks<P> {
   /** They stay; whoever holds a block and not what it follows may see it removed with that. */
   hold(blocks: readonly Block<P>[]): () => void;
   /** Blocks that may leave, or those that may leave a tier, the first one first; whoever takes one does so before asking for the next. */
-  leaving(tier?: string): Generator<Block<P>, void, void>;
+  leaving(tier?: string, turn?: Turn): Generator<Block<P>, void, void>;
   /** The same, each as if those before it had left; nobody comes or goes meanwhile. */
-  wouldLeave(tier: string): Generator<Block<P>, void, void>;
+  wouldLeave(tier: string, turn?: Turn): Generator<Block<P>, void, void>;
   /** None follows it. */
   isLast(block: Block<P>): boolean;
+  /** It, and all that follow it. */
+  withFollowing(block: Block<P>): Block<P>[];
   /** Those that have expired and that nobody holds. */
   expired(): Block<P>[];
   all(): Iterable<Block<P>>;
@@ -167,6 +175,7 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     objective: () => course.objective,
     capacity: options.capacity ?? (() => tree.count),
     bytesOf: (slot) => options.bytesOf?.(at(slot).kept) ?? 1,
+    partyOf: (slot) => options.partyOf?.(at(slot).kept) ?? 0,
     mayLeave: (slot) => tree.isFree(slot) && at(slot).holders === 0,
     portfolio: course.adjustEvery === undefined ? {} : { interval: course.adjustEvery },
   });
@@ -285,7 +294,7 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
 
   function remove(block: Block<P>, cause: KvCause): number {
     if (block.removed) return 0;
-    const leaving = subtree(block);
+    const leaving = withFollowing(block);
     for (const each of leaving.toReversed()) takeOut(each, cause === 'evicted');
     if (block.parent) eviction.freed(block.parent.slot);
     for (const each of leaving) if (each.holders === 0) gone(each);
@@ -294,7 +303,7 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
   }
 
   /** A block and all that follow it, without recursion: chains are long. */
-  function subtree(block: Block<P>): Block<P>[] {
+  function withFollowing(block: Block<P>): Block<P>[] {
     const found = [block];
     for (let i = 0; i < found.length; i++) for (const slot of tree.behind(found[i]?.slot ?? NONE)) found.push(at(slot));
     return found;
@@ -360,15 +369,15 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     if (parent) (tier.following[parent.slot] as number) += more;
   }
 
-  function* leaving(name?: string): Generator<Block<P>, void, void> {
-    for (const slot of eviction.leaving(name === undefined ? 0 : tierNamed(name).number)) yield at(slot);
+  function* leaving(name?: string, turn?: Turn): Generator<Block<P>, void, void> {
+    for (const slot of eviction.leaving(name === undefined ? 0 : tierNamed(name).number, turn)) yield at(slot);
   }
 
-  function* wouldLeave(name: string): Generator<Block<P>, void, void> {
+  function* wouldLeave(name: string, turn?: Turn): Generator<Block<P>, void, void> {
     const tier = tierNamed(name);
     const before: Block<P>[] = [];
     try {
-      for (const slot of eviction.leaving(tier.number)) {
+      for (const slot of eviction.leaving(tier.number, turn)) {
         const block = at(slot);
         yield block;
         if (!block.parent) continue;
@@ -397,6 +406,11 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
       if (course.strategy !== eviction.strategy) eviction.setStrategy(course.strategy);
     },
     changed,
+    changeParty(block, change) {
+      if (block.removed) change();
+      else eviction.changeParty(block.slot, change);
+    },
+    dropParty: eviction.dropParty,
     want,
     touch,
     find,
@@ -419,6 +433,7 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     },
     leaving,
     wouldLeave,
+    withFollowing,
     isLast: ({ slot }) => tree.lastBehind(slot) === NONE,
     expired: () => [...expiring].filter(({ expiresAt, holders }) => expiresAt <= now() && holders === 0),
     all,

@@ -19,7 +19,7 @@ import { type Match, type Root, scopeOf } from './blocks.ts';
 import type { KvBook } from './book.ts';
 import { clear, type KvClearOptions } from './clear.ts';
 import type { Demotion } from './demotion.ts';
-import type { HeldPages, Kept, KvBlock } from './held.ts';
+import type { HeldPages, Kept, KvBlock, Wanted } from './held.ts';
 import { explain } from './lookup.ts';
 import { moveBlock } from './moves.ts';
 import type { Pins } from './pins.ts';
@@ -120,7 +120,7 @@ export function openCalls({ held, returns, pack, book, pins, pool, pieces, longe
     pool.lease({ adapter }).release(); // says now what no block could say better
     return counted(asked, async (block) => {
       if (block.kept.hot?.lease.adapter === adapter) return 'already';
-      const room = (shape: KvShape, form: Form) => held.leaseNear({ adapter }, shape, form);
+      const room = (wanted: Wanted) => held.leaseNear({ adapter }, wanted);
       const isMoved = await moveBlock(block, held, pieces, asked.signal, room);
       return isMoved ? 'moved' : 'noRoom';
     });
@@ -195,7 +195,10 @@ export function openCalls({ held, returns, pack, book, pins, pool, pieces, longe
       return { pins: pins.unpinTokens({ ...asked, scope: scopeOf(asked.tenant, asked.salt) }) };
     },
     clear: (asked) =>
-      clear(asked, { blocks, book, isPinned: pins.isPinned, bytesOf: (block) => face(block).storedBytes }),
+      clear(asked, {
+        ...{ blocks, book, isPinned: pins.isPinned, passOn: held.passOn },
+        bytesOf: (block) => face(block).storedBytes,
+      }),
     async recode({ codecK, codecV, ...asked }) {
       const counts = { recoded: 0, already: 0, coded: 0, noRoom: 0, others: 0, gone: 0 };
       const matchedTokens = await each(asked, counts, async (block) => {

@@ -6,14 +6,14 @@
 // It comes after the answer, one look at a time, and takes free room only: nobody waits for it or leaves for it. What fails is
 // counted, and is nobody's fault but its own.
 import { attend, lastOf, type Query } from '../../codec/attention.ts';
-import { BLOCK_TOKENS, type Form, isRotated, pageBytes, sameForm } from '../../codec/pages.ts';
+import { BLOCK_TOKENS, type Form, isRotated, sameForm } from '../../codec/pages.ts';
 import { RELATIVE_ERRORS } from '../../codec/relative-errors.ts';
 import type { Root } from './blocks.ts';
 import type { Held, HeldPages, KvBlock } from './held.ts';
 import { recodeLayer } from './recode.ts';
 
 export interface CanaryOptions {
-  readonly held: Pick<HeldPages, 'blocks' | 'read' | 'freeLease' | 'release' | 'bytes' | 'bytesMax'>;
+  readonly held: Pick<HeldPages, 'blocks' | 'read' | 'freeLease' | 'hasRoom' | 'release'>;
   /** Of all that is asked, 0 to 1. */
   readonly share: number;
   readonly random: () => number;
@@ -87,7 +87,7 @@ export function createCanary({ held, share, random, isGpu, log }: CanaryOptions)
     if (blocks.length === 0 || looking) return void skipped++;
     const letGo = held.blocks.hold(heard.blocks); // now: they are held no longer than this call
     const reading = held.read(blocks);
-    looking = look(heard, reading.pages)
+    looking = look(heard, blocks, reading.pages)
       .catch((error: unknown) => {
         failed++;
         log(`the canary could not compare codecs with what they stand for: ${String(error)}`);
@@ -99,8 +99,8 @@ export function createCanary({ held, share, random, isGpu, log }: CanaryOptions)
       });
   }
 
-  async function look({ root, query }: Heard, exact: readonly Held[]): Promise<void> {
-    const coded = await codedOf(root, exact, query.layer);
+  async function look({ root, query }: Heard, blocks: readonly KvBlock[], exact: readonly Held[]): Promise<void> {
+    const coded = await codedOf(root, blocks, exact, query.layer);
     if (!coded) return void skipped++;
     try {
       const [wanted] = coded;
@@ -114,12 +114,17 @@ export function createCanary({ held, share, random, isGpu, log }: CanaryOptions)
   }
 
   /** The same blocks as they are to be; undefined where there is no room on the side. */
-  async function codedOf({ shape }: Root, exact: readonly Held[], layer: number): Promise<Held[] | undefined> {
+  async function codedOf(
+    { shape }: Root,
+    blocks: readonly KvBlock[],
+    exact: readonly Held[],
+    layer: number,
+  ): Promise<Held[] | undefined> {
     const coded: Held[] = [];
     try {
-      for (const from of exact) {
-        if (held.bytes + pageBytes(shape, from.wanted) * shape.layers > held.bytesMax) break;
-        const lease = held.freeLease(shape, from.wanted, from.lease.adapter);
+      for (const [i, from] of exact.entries()) {
+        const wanted = { tenant: blocks[i]?.kept.tenant ?? '', shape, form: from.wanted };
+        const lease = held.hasRoom(wanted) ? held.freeLease(wanted, from.lease.adapter) : undefined;
         if (!lease) break;
         const to = { ...from, lease, form: from.wanted };
         coded.push(to);

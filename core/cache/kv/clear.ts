@@ -18,9 +18,10 @@ export interface ClearParts {
   readonly book: KvBook;
   readonly isPinned: (block: KvBlock) => boolean;
   readonly bytesOf: (block: KvBlock) => number;
+  readonly passOn: (block: KvBlock, tenant: string) => void;
 }
 
-export function clear(asked: KvClearOptions, { blocks, book, isPinned, bytesOf }: ClearParts): KvClearAnswer {
+export function clear(asked: KvClearOptions, { blocks, book, isPinned, bytesOf, passOn }: ClearParts): KvClearAnswer {
   const { tenant, model, salt, prefix } = asked;
   const isAll = model === undefined && salt === undefined && prefix === undefined;
   const own = ownBlocks(asked, blocks, book.stakes);
@@ -29,6 +30,8 @@ export function clear(asked: KvClearOptions, { blocks, book, isPinned, bytesOf }
     book.forgotten(block, tenant, !isAll);
     if (book.stakes.leave(block, tenant)) {
       done.shared++;
+      const [next] = book.stakes.tenantsOf(block);
+      if (next !== undefined && block.kept.tenant === tenant) passOn(block, next);
       continue;
     }
     done.blocks++;

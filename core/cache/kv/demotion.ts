@@ -8,6 +8,7 @@ import { BLOCK_TOKENS, type Part, partBytes } from '../../codec/pages.ts';
 import type { KvShape } from '../../contract/kv.ts';
 import type { Pieces } from '../../gpu/pieces.ts';
 import { type Held, type HeldPages, HOT, hotOn, type KvBlock } from './held.ts';
+import type { Asker } from './households.ts';
 import type { Package, Reserved } from './packages.ts';
 import { damagedAmong, forget } from './seals.ts';
 
@@ -26,8 +27,8 @@ const PART_BYTES_MORE = 64;
 export interface Demotion {
   /** Pages were leased: looks, soon, whether packages are due. */
   wake(): void;
-  /** Packages for those that would leave if so many bytes were leased: then nobody has to be forgotten for those. */
-  ahead(bytes: number, signal: AbortSignal): Promise<void>;
+  /** Packages for those that would leave if so many bytes were leased for a tenant: then nobody has to be forgotten for those. */
+  ahead(asker: Asker, signal: AbortSignal): Promise<void>;
   /** Gives blocks packages now, as far as there is room for them. */
   pack(blocks: readonly KvBlock[], signal: AbortSignal): Promise<void>;
   /** Nothing is due or under way. */
@@ -48,11 +49,11 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
    * Those that would leave next and have no package, as if those before them had left; so many bytes have to. As far as the
    * shelf has room for all of them: what leaves first would lose its package to what leaves later.
    */
-  function next(bytesOver: number, tier: string): KvBlock[] {
+  function next(bytesOver: number, tier: string, asker?: Asker): KvBlock[] {
     let over = bytesOver;
     let room = shelf.bytesMax;
     const found: KvBlock[] = [];
-    for (const block of blocks.wouldLeave(tier)) {
+    for (const block of held.wouldLeave(tier, asker)) {
       const { hot, cold } = block.kept;
       if (over <= 0 || found.length === DUE_BLOCKS) break;
       over -= hot?.lease.bytes ?? 0;
@@ -74,22 +75,33 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
   }
 
   async function packDue(signal: AbortSignal): Promise<void> {
-    await packNext(() => held.bytes - LOW_WATER * held.bytesMax, HOT, signal);
+    await packNext(() => held.bytes - LOW_WATER * held.bytesMax, signal);
+    for (const { tenant } of held.tenants()) {
+      const own = () => held.tenants().find((each) => each.tenant === tenant)?.bytes ?? 0;
+      // who asks for all of its quota makes room of its own
+      const asker = { tenant, bytes: held.quotaBytes };
+      await packNext(() => own() - LOW_WATER * held.quotaBytes, signal, HOT, asker);
+    }
     for (const { adapter } of held.adapters()) {
       const bytesOver = () => {
         const own = held.adapters().find((each) => each.adapter === adapter);
         return own ? own.bytes - LOW_WATER * own.capacity : 0;
       };
-      await packNext(bytesOver, hotOn(adapter), signal);
+      await packNext(bytesOver, signal, hotOn(adapter));
     }
   }
 
   /** Until nothing is due, or there is no room. */
-  async function packNext(bytesOver: () => number, tier: string, signal: AbortSignal): Promise<void> {
+  async function packNext(
+    bytesOver: () => number,
+    signal: AbortSignal,
+    tier: string = HOT,
+    asker?: Asker,
+  ): Promise<void> {
     const tried = new Set<KvBlock>();
-    for (;;) {
+    while (bytesOver() > 0) {
       // a package that left at once, for one that is wanted more, is not made again
-      const due = next(bytesOver(), tier).filter((block) => !tried.has(block));
+      const due = next(bytesOver(), tier, asker).filter((block) => !tried.has(block));
       if (due.length === 0) return;
       for (const batch of batches(due)) {
         if (bytesOver() <= 0) return;
@@ -155,7 +167,7 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
     for (const [index, block] of some.entries()) {
       const own = pages[index];
       if (!own || damaged.has(index)) continue;
-      const room = shelf.reserve(roomOf(own));
+      const room = shelf.reserve({ tenant: block.kept.tenant, bytes: roomOf(own) });
       if (!room) break;
       rooms.push(room);
       jobs.push({ block, own, room });
@@ -173,7 +185,7 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
         running = undefined;
       });
     },
-    ahead: (bytes, signal) => packNext(() => held.bytes + bytes - held.bytesMax, HOT, signal),
+    ahead: (asker, signal) => packNext(() => held.bytesOver(asker), signal, HOT, asker),
     pack: packAll,
     async settled() {
       while (running) await running;

@@ -1,6 +1,7 @@
 // What is held of blocks. Pages: room for them on adapters, within a budget of their own; who has to go when it is short; and
 // giving them back. A block's pages lie on one adapter, one page a layer, on that of the block before it where there is
 // room. A block that has a package on the shelf too (packages.ts) is only without its pages then; others are forgotten.
+// Whose pages have to go, households.ts says; for one tenant's block nothing goes that follows it and is another's.
 // Invariants: nothing is leased beyond the budget as it is then (it shrinks while an adapter is away), a lease is released
 // once, and each block has pages or a package.
 
@@ -14,6 +15,7 @@ import type { Pool } from '../../gpu/pool.ts';
 import { type Course, DEFAULT_COURSE } from '../course.ts';
 import { type Block, type Blocks, createBlocks } from './blocks.ts';
 import { type Counted, createTierCount, type KvTiers } from './face.ts';
+import { type Asker, createHouseholds } from './households.ts';
 import { createShelf, type Package, type Packings, type Shelf } from './packages.ts';
 import type { Seals } from './seals.ts';
 
@@ -31,6 +33,8 @@ export interface Held extends CodedPages {
 export interface Kept {
   hot: Held | undefined;
   cold: Package | undefined;
+  /** Whose it is, and of whose share its pages and its package are. */
+  tenant: string;
   /** What K and V are told as, where that is not what their records are. */
   readonly grades: Readonly<Record<Part, string | undefined>>;
   /** As what it is counted, in the index (face.ts). */
@@ -43,6 +47,8 @@ export interface HeldOptions {
   readonly pool: Pick<Pool, 'ready' | 'capacityBytes' | 'places' | 'lease' | 'reportOf'>;
   /** Of the adapters' memory. */
   readonly share: number;
+  /** Of that, and of the shelf, for one tenant; all of it, if it is not given. */
+  readonly quota?: number;
   /** Tensors leave the lease's adapter for it; false if that is not enough. */
   readonly makeRoom: (lease: GpuLease, bytes: number) => boolean;
   /** Pages were leased. */
@@ -58,6 +64,13 @@ export interface HeldOptions {
   readonly moved: (block: KvBlock) => void;
 }
 
+/** Pages for a block of a tenant. */
+export interface Wanted {
+  readonly tenant: string;
+  readonly shape: KvShape;
+  readonly form: Form;
+}
+
 export interface HeldPages {
   readonly blocks: KvBlocks;
   readonly shelf: Shelf;
@@ -67,6 +80,10 @@ export interface HeldPages {
   readonly bytesMost: number;
   /** As it is now. */
   readonly bytesMax: number;
+  /** Of pages of each tenant that has some. */
+  tenants(): { readonly tenant: string; readonly bytes: number }[];
+  /** Of pages, for each tenant. */
+  readonly quotaBytes: number;
   /** Of pages on each adapter that has some, and of all its memory. */
   adapters(): { readonly adapter: string; readonly bytes: number; readonly capacity: number }[];
   /** Times that a block was left without its pages, and kept. */
@@ -75,13 +92,17 @@ export interface HeldPages {
   /** Blocks of which something was not what it had been, and what was forgotten with them. */
   readonly damages: number;
   /** Pages for a block, others leaving if they must; near another if there is room. Throws `capacity_exhausted`. */
-  lease(shape: KvShape, form: Form, near?: GpuLease): GpuLease;
+  lease(wanted: Wanted, near?: GpuLease): GpuLease;
   /** The same where none has to be forgotten for it: those that leave have packages. Else undefined. */
-  leaseKeeping(shape: KvShape, form: Form, near?: GpuLease): GpuLease | undefined;
+  leaseKeeping(wanted: Wanted, near?: GpuLease): GpuLease | undefined;
   /** On the adapter of another lease; undefined where that has no room for it. */
-  leaseNear(near: Pick<GpuLease, 'adapter'>, shape: KvShape, form: Form): GpuLease | undefined;
+  leaseNear(near: Pick<GpuLease, 'adapter'>, wanted: Wanted): GpuLease | undefined;
   /** The same where an adapter (the named one) has free room; others leave for the budget only. */
-  freeLease(shape: KvShape, form: Form, on?: string): GpuLease | undefined;
+  freeLease(wanted: Wanted, on?: string): GpuLease | undefined;
+  /** Within the budget and the tenant's quota, without anybody leaving. */
+  hasRoom(wanted: Wanted): boolean;
+  /** So many have to go for what is asked for; none where there is room. */
+  bytesOver(asker: Asker): number;
   /** Given back without having been held. */
   release(lease: GpuLease): void;
   /** What blocks have on adapters now, each of them; it stays until `release`, whatever takes its place. */
@@ -93,6 +114,10 @@ export interface HeldPages {
   replace(block: KvBlock, old: Held, pages: Held): boolean;
   /** Pages for a block that had none, out of its package; where it has gone or has some, they go back at once: false. */
   returned(block: KvBlock, pages: Held): boolean;
+  /** Blocks whose turn it would be to leave a tier of pages, each as if those before it had; nobody comes or goes meanwhile. */
+  wouldLeave(tier: string, asker?: Asker): Generator<KvBlock, void, void>;
+  /** It is another tenant's from now on. */
+  passOn(block: KvBlock, tenant: string): void;
   /** Its pages go; false where it has no package, and all as it was. */
   cool(block: KvBlock): boolean;
   /** It is not what it was: its pages go, and without a package it is forgotten with what follows it, so many. */
@@ -119,11 +144,12 @@ const tiersOf = ({ hot, cold }: Kept): string[] => [
 ];
 
 /** A page a layer. */
-const bytesOf = (shape: KvShape, form: Form): number => pageBytes(shape, form) * shape.layers;
+const bytesOf = ({ shape, form }: Wanted): number => pageBytes(shape, form) * shape.layers;
 
 export function createHeldPages({
   pool,
   share,
+  quota = 1,
   makeRoom,
   coldBytesMax,
   course = DEFAULT_COURSE,
@@ -139,6 +165,7 @@ export function createHeldPages({
   let demotions = 0;
   let damages = 0;
   const count = createTierCount();
+  const households = createHouseholds(quota, (number) => blocks.dropParty(number));
   const blocks: KvBlocks = createBlocks<Kept>({
     blockTokens: BLOCK_TOKENS,
     ...{ course, capacity, now, gone },
@@ -146,6 +173,7 @@ export function createHeldPages({
       count.note(kept);
       return tiersOf(kept);
     },
+    partyOf: ({ tenant }) => households.numberOf(tenant),
     left(block, cause) {
       count.drop(block.kept);
       left(block, cause);
@@ -154,16 +182,18 @@ export function createHeldPages({
   });
   const shelf = createShelf({
     bytesMax: coldBytesMax,
+    ...{ quota, households },
     // whoever has no pages goes as a whole, and what follows with it
-    leaving: () => blocks.leaving(COLD).filter((block) => block.kept.hot !== undefined || blocks.isLast(block)),
+    leaving: ({ next }) =>
+      blocks.leaving(COLD, next).filter((block) => block.kept.hot !== undefined || blocks.isLast(block)),
     forget: evict,
     changed: (block) => blocks.changed(block),
   });
   /** How many read pages now; and those that are no block's any more. */
   const readers = new Map<Held, number>();
   const replaced = new Set<Held>();
-  /** All that was leased and not given back. */
-  const leases = new Set<GpuLease>();
+  /** All that was leased and not given back, and whose it is. */
+  const leases = new Map<GpuLease, string>();
   /** By adapter. */
   const places = new Map<string, number>();
 
@@ -171,6 +201,15 @@ export function createHeldPages({
     bytes += sign * own;
     bytesMost = Math.max(bytesMost, bytes);
     places.set(adapter, (places.get(adapter) ?? 0) + sign * own);
+  }
+
+  /** It is of this tenant's share from now on. */
+  function charge(lease: GpuLease, tenant: string): void {
+    const before = leases.get(lease);
+    if (before === tenant) return;
+    leases.set(lease, tenant);
+    households.account(tenant, 'pages', lease.bytes);
+    if (before !== undefined) households.account(before, 'pages', -lease.bytes);
   }
 
   /** In blocks, as large as they are now. */
@@ -189,6 +228,7 @@ export function createHeldPages({
   function setPages(block: KvBlock, pages: Held | undefined): void {
     const old = block.kept.hot;
     block.kept.hot = pages;
+    if (pages) charge(pages.lease, block.kept.tenant);
     blocks.changed(block);
     if (!old) return;
     if (readers.has(old)) replaced.add(old);
@@ -196,8 +236,11 @@ export function createHeldPages({
   }
 
   function release(lease: GpuLease): void {
-    if (!leases.delete(lease)) throw new Error(`pages on ${lease.adapter} were given back twice`);
+    const tenant = leases.get(lease);
+    if (tenant === undefined) throw new Error(`pages on ${lease.adapter} were given back twice`);
+    leases.delete(lease);
     countLease(lease, -1);
+    households.account(tenant, 'pages', -lease.bytes);
     lease.release();
   }
 
@@ -208,15 +251,35 @@ export function createHeldPages({
     if (replaced.delete(pages)) release(pages.lease);
   }
 
-  /** True once `wanted` bytes more are within the budget. */
-  function withinBudget(wanted: number, goes: Goes = coolOrEvict): boolean {
+  /** True once so many bytes more are within the budget, and the tenant's within its quota. */
+  function withinBudget(asker: Asker, goes: Goes = coolOrEvict): boolean {
     const bytesMax = budget();
-    if (wanted > bytesMax) return false;
-    for (const block of blocks.leaving(HOT)) {
-      if (bytes + wanted <= bytesMax) break;
-      if (!goes(block)) return false;
+    if (asker.bytes > quota * bytesMax) return false;
+    const { next } = households.turns('pages', bytesMax, asker);
+    for (const block of blocks.leaving(HOT, next)) {
+      if (bytesOver(asker) === 0) break;
+      if (mayGo(block) && !goes(block)) return false;
     }
-    return bytes + wanted <= bytesMax;
+    return bytesOver(asker) === 0;
+  }
+
+  function bytesOver({ tenant, bytes: wanted }: Asker): number {
+    const own = households.bytesOf(tenant, 'pages');
+    return Math.max(0, bytes + wanted - budget(), own + wanted - quota * budget());
+  }
+
+  /** Nothing that is another tenant's is forgotten with it. */
+  const mayGo = (block: KvBlock): boolean =>
+    block.kept.cold !== undefined ||
+    blocks.isLast(block) ||
+    blocks.withFollowing(block).every(({ kept }) => kept.tenant === block.kept.tenant);
+
+  function* wouldLeave(tier: string, asker?: Asker): Generator<KvBlock, void, void> {
+    const turns = households.turns('pages', budget(), asker);
+    for (const block of blocks.wouldLeave(tier, turns.next)) {
+      turns.wouldGive(block.kept.tenant, block.kept.hot?.lease.bytes ?? 0);
+      yield block;
+    }
   }
 
   function evict(block: KvBlock): void {
@@ -238,12 +301,13 @@ export function createHeldPages({
   }
 
   /** Tensors leave first: KV has its budget, and tensors are on disk as a rule. */
-  function fits(lease: GpuLease, wanted: number, goes: Goes = coolOrEvict): boolean {
+  function fits(lease: GpuLease, asker: Asker, goes: Goes = coolOrEvict): boolean {
+    const wanted = asker.bytes;
     if (lease.grow(wanted) || makeRoom(lease, wanted)) return true;
     const trial = lease.trial();
     const leaving: KvBlock[] = [];
-    for (const block of blocks.wouldLeave(hotOn(lease.adapter))) {
-      if (!block.kept.hot) continue;
+    for (const block of wouldLeave(hotOn(lease.adapter), asker)) {
+      if (!block.kept.hot || !mayGo(block)) continue;
       trial.give(block.kept.hot.lease);
       leaving.push(block);
       if (trial.fits(wanted)) break;
@@ -254,11 +318,12 @@ export function createHeldPages({
   }
 
   /** The pages of a block on one adapter; undefined if it does not come to fit. */
-  function leaseOn(adapter: string, shape: KvShape, form: Form, fit: typeof fits): GpuLease | undefined {
+  function leaseOn(adapter: string, wanted: Wanted, fit: typeof fits): GpuLease | undefined {
+    const { shape, form, tenant } = wanted;
     const lease = pool.lease({ adapter, pageBytes: pageBytes(shape, form) });
-    if (fit(lease, bytesOf(shape, form))) {
+    if (fit(lease, askerOf(wanted))) {
       countLease(lease, 1);
-      leases.add(lease);
+      charge(lease, tenant);
       leased();
       return lease;
     }
@@ -267,15 +332,18 @@ export function createHeldPages({
   }
 
   /** Near another if there is room; undefined where no adapter has any. */
-  function leaseAnywhere(shape: KvShape, form: Form, near?: GpuLease, goes?: Goes): GpuLease | undefined {
-    const places = pool.places(pageBytes(shape, form));
+  function leaseAnywhere(wanted: Wanted, near?: GpuLease, goes?: Goes): GpuLease | undefined {
+    const places = placesFor(wanted);
     const first = near && places.includes(near.adapter) ? [near.adapter] : [];
     for (const adapter of new Set([...first, ...places])) {
-      const lease = leaseOn(adapter, shape, form, (each, wanted) => fits(each, wanted, goes));
+      const lease = leaseOn(adapter, wanted, (each, asker) => fits(each, asker, goes));
       if (lease) return lease;
     }
     return undefined;
   }
+
+  const askerOf = (wanted: Wanted): Asker => ({ tenant: wanted.tenant, bytes: bytesOf(wanted) });
+  const placesFor = ({ shape, form }: Wanted): string[] => pool.places(pageBytes(shape, form));
 
   return {
     blocks,
@@ -289,6 +357,11 @@ export function createHeldPages({
     get bytesMax() {
       return budget();
     },
+    tenants: () =>
+      households.tenantsIn('pages').map((tenant) => ({ tenant, bytes: households.bytesOf(tenant, 'pages') })),
+    get quotaBytes() {
+      return quota * budget();
+    },
     adapters: () =>
       [...places].map(([adapter, own]) => ({ adapter, bytes: own, capacity: pool.reportOf(adapter).memory.capacity })),
     get demotions() {
@@ -300,34 +373,35 @@ export function createHeldPages({
     get damages() {
       return damages;
     },
-    lease(shape, form, near) {
-      const wanted = bytesOf(shape, form);
-      if (!withinBudget(wanted))
+    lease(wanted, near) {
+      const asker = askerOf(wanted);
+      if (!withinBudget(asker))
         throw problem(
           'capacity_exhausted',
-          `A block of ${wanted} bytes is beyond the ${budget()} set aside for KV (KV_MEMORY_PERCENT).`,
+          `A block of ${asker.bytes} bytes is beyond your tenant's part of the ${budget()} set aside for KV (KV_MEMORY_PERCENT, TENANT_MEMORY_PERCENT).`,
         );
-      const lease = leaseAnywhere(shape, form, near);
+      const lease = leaseAnywhere(wanted, near);
       if (lease) return lease;
-      throw problem('capacity_exhausted', `No adapter has room for a block of ${wanted} bytes of KV.`);
+      throw problem('capacity_exhausted', `No adapter has room for a block of ${asker.bytes} bytes of KV.`);
     },
-    leaseKeeping: (shape, form, near) =>
-      withinBudget(bytesOf(shape, form), cool) ? leaseAnywhere(shape, form, near, cool) : undefined,
-    leaseNear({ adapter }, shape, form) {
-      const isOpen = pool.ready && pool.places(pageBytes(shape, form)).includes(adapter);
-      if (!isOpen || !withinBudget(bytesOf(shape, form))) return undefined;
-      return leaseOn(adapter, shape, form, fits);
+    leaseKeeping: (wanted, near) =>
+      withinBudget(askerOf(wanted), cool) ? leaseAnywhere(wanted, near, cool) : undefined,
+    leaseNear({ adapter }, wanted) {
+      const isOpen = pool.ready && placesFor(wanted).includes(adapter);
+      if (!isOpen || !withinBudget(askerOf(wanted))) return undefined;
+      return leaseOn(adapter, wanted, fits);
     },
-    freeLease(shape, form, on) {
-      if (!withinBudget(bytesOf(shape, form))) return undefined;
-      const places = pool.ready ? pool.places(pageBytes(shape, form)) : [];
-      for (const adapter of places) {
+    freeLease(wanted, on) {
+      if (!withinBudget(askerOf(wanted))) return undefined;
+      for (const adapter of pool.ready ? placesFor(wanted) : []) {
         if (on !== undefined && adapter !== on) continue;
-        const lease = leaseOn(adapter, shape, form, (each, wanted) => each.grow(wanted));
+        const lease = leaseOn(adapter, wanted, (each, { bytes }) => each.grow(bytes));
         if (lease) return lease;
       }
       return undefined;
     },
+    hasRoom: (wanted) => bytesOver(askerOf(wanted)) === 0,
+    bytesOver,
     release,
     read(read) {
       const pages = read.map(({ hash, kept }) => {
@@ -365,6 +439,19 @@ export function createHeldPages({
       moved(block);
       return true;
     },
+    wouldLeave,
+    passOn(block, tenant) {
+      const { hot, cold, tenant: before } = block.kept;
+      // it has something throughout, with the one or the other
+      if (cold) households.account(tenant, 'packages', cold.bytes);
+      if (hot) households.account(tenant, 'pages', hot.lease.bytes);
+      blocks.changeParty(block, () => {
+        block.kept.tenant = tenant;
+      });
+      if (hot) leases.set(hot.lease, tenant);
+      if (hot) households.account(before, 'pages', -hot.lease.bytes);
+      if (cold) households.account(before, 'packages', -cold.bytes);
+    },
     cool,
     tiers: count.tiers,
     damaged(block) {
@@ -374,8 +461,13 @@ export function createHeldPages({
     },
     faults() {
       const found: string[] = [];
-      const sum = [...leases].reduce((all, lease) => all + lease.bytes, 0);
+      const sum = [...leases.keys()].reduce((all, lease) => all + lease.bytes, 0);
       if (sum !== bytes) found.push(`${bytes} bytes of KV are counted, ${sum} are leased`);
+      for (const tenant of households.tenantsIn('pages')) {
+        const own = [...leases].reduce((all, [lease, whose]) => all + (whose === tenant ? lease.bytes : 0), 0);
+        const told = households.bytesOf(tenant, 'pages');
+        if (told !== own) found.push(`${told} bytes of KV are counted for ${tenant}, ${own} are leased`);
+      }
       const owners = new Set<GpuLease>();
       let [cold, packages] = [0, 0];
       const looked = createTierCount();
@@ -388,6 +480,7 @@ export function createHeldPages({
         if (!kept.hot) continue;
         if (!leases.has(kept.hot.lease)) found.push(`block ${hash} has pages that were given back`);
         if (owners.has(kept.hot.lease)) found.push(`block ${hash} has the pages of another`);
+        if (leases.get(kept.hot.lease) !== kept.tenant) found.push(`block ${hash} has pages of another tenant's share`);
         owners.add(kept.hot.lease);
       }
       const [told, seen] = [count.tiers(), looked.tiers()].map((tiers) => JSON.stringify(tiers));

@@ -27,6 +27,7 @@ export interface Window {
 
 export interface IntakeOptions {
   readonly held: HeldPages;
+  readonly tenant: string;
   readonly scope: string;
   readonly model: string;
   readonly codecK: string;
@@ -117,7 +118,7 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
     if (there) return there;
     const form = isExactYet(block) ? windowForm(wanted, body) : wanted;
     try {
-      const lease = held.lease(shape, form, nearTo(block));
+      const lease = held.lease({ tenant: options.tenant, shape, form }, nearTo(block));
       const fresh: Made = { lease, form, wanted, means, packing };
       made.set(block, fresh);
       return fresh;

@@ -35,6 +35,8 @@ export interface KvOptions {
   readonly bodyBytesMax: number;
   /** Of the adapters' memory; more than that KV never takes. */
   readonly share: number;
+  /** Of that, and of the memory for what has no room there, for one tenant. */
+  readonly quota?: number;
   readonly window: Window;
   /** Memory for what has no room on adapters. */
   readonly coldBytesMax: number;

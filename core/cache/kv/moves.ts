@@ -7,7 +7,7 @@ import { problem } from '../../contract/problems.ts';
 import type { GpuLease } from '../../gpu/gpu-lease.ts';
 import { PIECE_BYTES, type Piece, type Pieces } from '../../gpu/pieces.ts';
 import { withParents } from './blocks.ts';
-import type { HeldPages, KvBlock } from './held.ts';
+import type { HeldPages, KvBlock, Wanted } from './held.ts';
 import { damagedAmong, forget } from './seals.ts';
 
 export interface KvDrained {
@@ -63,7 +63,7 @@ export async function moveBlock(
   held: HeldPages,
   pieces: Pieces,
   signal: AbortSignal,
-  room = held.freeLease,
+  room: (wanted: Wanted) => GpuLease | undefined = held.freeLease,
 ): Promise<boolean> {
   if (block.removed || !block.kept.hot) return false;
   const letGo = held.blocks.hold(withParents(block)); // else room made on the way could cost what it follows, and it
@@ -73,7 +73,7 @@ export async function moveBlock(
     if (!from) return false;
     const piece = await pieces.take(signal);
     try {
-      const lease = room(block.root.shape, from.form);
+      const lease = room({ tenant: block.kept.tenant, shape: block.root.shape, form: from.form });
       if (!lease) return false;
       const moved = { ...from, lease };
       let isDamaged = false;

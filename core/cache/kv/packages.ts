@@ -1,12 +1,13 @@
 // The cold shelf: packages of blocks in memory, compressed, within a budget of its own. A block has one beside its pages, so
 // that it can leave its adapter at once, or instead of them.
 // Invariant: packages and the room that is reserved for some yet to be made never take more than the budget. Who leaves for
-// others is the index's say: a package whose block has pages goes alone, else the block is forgotten. Before all others go those
+// others is the index's say, and whose turn it is that of households.ts: a package whose block has pages goes alone, else the block is forgotten. Before all others go those
 // of blocks that came back to an adapter: what was lost with them can be made again.
 import type { Means } from '../../codec/means.ts';
 import type { Packed, Packing } from '../../codec/packing-desk.ts';
 import type { Form, Part } from '../../codec/pages.ts';
 import type { KvBlock } from './held.ts';
+import type { Asker, Households, Turns } from './households.ts';
 
 /** How each part is to be packed. */
 export type Packings = Readonly<Record<Part, Packing>>;
@@ -40,8 +41,8 @@ export interface Shelf {
   readonly packages: number;
   /** Packages that left for others. */
   readonly evictions: number;
-  /** Undefined where even with all gone that may leave there is not so much. */
-  reserve(bytes: number): Reserved | undefined;
+  /** For a tenant's block; undefined where even with all gone that may leave there is not so much. */
+  reserve(asker: Asker): Reserved | undefined;
   /** It has pages again; or has no longer. */
   spare(block: KvBlock, isSpare: boolean): void;
   /** The block's package, if it has one. */
@@ -50,15 +51,18 @@ export interface Shelf {
 
 export interface ShelfOptions {
   readonly bytesMax: number;
-  /** Blocks whose packages may go, the first one first. */
-  readonly leaving: () => Iterable<KvBlock>;
+  /** Of that, for one tenant. */
+  readonly quota?: number;
+  readonly households: Pick<Households, 'account' | 'bytesOf' | 'turns'>;
+  /** Blocks whose packages may go, the first one of whose turn it is first. */
+  readonly leaving: (turns: Turns) => Iterable<KvBlock>;
   /** Of a block that has no pages. */
   readonly forget: (block: KvBlock) => void;
   /** It has a package, or has none any more. */
   readonly changed: (block: KvBlock) => void;
 }
 
-export function createShelf({ bytesMax, leaving, forget, changed }: ShelfOptions): Shelf {
+export function createShelf({ bytesMax, quota = 1, households, leaving, forget, changed }: ShelfOptions): Shelf {
   let bytes = 0;
   let bytesMost = 0;
   let packages = 0;
@@ -70,15 +74,25 @@ export function createShelf({ bytesMax, leaving, forget, changed }: ShelfOptions
     const { kept } = block;
     spares.delete(block);
     if (!kept.cold) return;
-    bytes -= kept.cold.bytes;
+    const { bytes } = kept.cold;
     packages--;
     kept.cold = undefined;
     changed(block);
+    take(kept.tenant, -bytes);
   }
 
-  function* whoLeaves(): Generator<KvBlock, void, void> {
-    yield* spares;
-    yield* leaving();
+  function take(tenant: string, more: number): void {
+    bytes += more;
+    bytesMost = Math.max(bytesMost, bytes);
+    households.account(tenant, 'packages', more);
+  }
+
+  const isWithinQuota = ({ tenant, bytes }: Asker): boolean =>
+    households.bytesOf(tenant, 'packages') + bytes <= quota * bytesMax;
+
+  function* whoLeaves(asker: Asker): Generator<KvBlock, void, void> {
+    for (const block of spares) if (block.kept.tenant === asker.tenant || isWithinQuota(asker)) yield block;
+    yield* leaving(households.turns('packages', bytesMax, asker));
   }
 
   return {
@@ -95,30 +109,32 @@ export function createShelf({ bytesMax, leaving, forget, changed }: ShelfOptions
     get evictions() {
       return evictions;
     },
-    reserve(wanted) {
-      if (wanted > bytesMax) return undefined;
-      for (const block of whoLeaves()) {
-        if (bytes + wanted <= bytesMax) break;
+    reserve(asker) {
+      const { tenant, bytes: wanted } = asker;
+      const fits = () => bytes + wanted <= bytesMax && isWithinQuota(asker);
+      if (wanted > quota * bytesMax) return undefined;
+      for (const block of whoLeaves(asker)) {
+        if (fits()) break;
         evictions++;
         if (block.kept.hot) drop(block);
         else forget(block);
       }
-      if (bytes + wanted > bytesMax) return undefined;
-      bytes += wanted;
-      bytesMost = Math.max(bytesMost, bytes);
+      if (!fits()) return undefined;
+      take(tenant, wanted);
       let left = wanted;
       return {
         put(block, made) {
           if (made.bytes > left) throw new Error(`a package of ${made.bytes} bytes has ${left} reserved`);
           drop(block);
-          block.kept.cold = made;
-          changed(block);
-          bytes -= left - made.bytes;
+          take(tenant, -left);
+          take(block.kept.tenant, made.bytes);
           left = 0;
+          block.kept.cold = made;
           packages++;
+          changed(block);
         },
         release() {
-          bytes -= left;
+          take(tenant, -left);
           left = 0;
         },
       };

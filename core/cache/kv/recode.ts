@@ -28,7 +28,7 @@ async function recodeNow(block: KvBlock, form: Form, held: HeldPages, signal: Ab
   try {
     const [from] = old;
     if (!from) return;
-    const lease = held.leaseNear(from.lease, shape, form);
+    const lease = held.leaseNear(from.lease, { tenant: block.kept.tenant, shape, form });
     if (!lease) return;
     try {
       await together([

@@ -5,7 +5,6 @@
 import { SEAL_WORDS } from '../../codec/checksum.ts';
 import { isWhole, unpack } from '../../codec/packing.ts';
 import { BLOCK_TOKENS, type Form, pageBytes } from '../../codec/pages.ts';
-import type { KvShape } from '../../contract/kv.ts';
 import { Problem } from '../../contract/problems.ts';
 import type { GpuLease } from '../../gpu/gpu-lease.ts';
 import type { Pieces } from '../../gpu/pieces.ts';
@@ -151,19 +150,14 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
 
   /** Pages for as many of them as there is room for, near those before them. */
   async function leaseFor(batch: readonly KvBlock[], found: Set<Leased>): Promise<void> {
-    const bytes = batch.map(({ root, kept }) =>
-      kept.cold ? pageBytes(root.shape, kept.cold.form) * root.shape.layers : 0,
-    );
-    await demotion.ahead(
-      bytes.reduce((sum, own) => sum + own, 0),
-      closing.signal,
-    );
+    for (const [tenant, own] of Map.groupBy(batch, ({ kept }) => kept.tenant))
+      await demotion.ahead({ tenant, bytes: own.reduce((sum, block) => sum + bytesOf(block), 0) }, closing.signal);
     let near = batch[0]?.parent?.kept.hot?.lease;
-    for (const [i, block] of batch.entries()) {
+    for (const block of batch) {
       const from = block.kept.cold;
       if (!from) break;
       try {
-        near = await roomFor(block.root.shape, from.form, near, bytes[i] ?? 0);
+        near = await roomFor(block, from.form, near);
       } catch (error) {
         if (error instanceof Problem && error.code === 'capacity_exhausted') break;
         throw error;
@@ -173,13 +167,15 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   }
 
   /** While packages are made, readers leave blocks that have none: nothing is forgotten for them as long as the shelf has room. */
-  async function roomFor(shape: KvShape, form: Form, near: GpuLease | undefined, bytes: number): Promise<GpuLease> {
+  async function roomFor(block: KvBlock, form: Form, near: GpuLease | undefined): Promise<GpuLease> {
+    const { tenant } = block.kept;
+    const wanted = { tenant, shape: block.root.shape, form };
     for (let tries = 0; tries < AHEAD_TRIES; tries++) {
-      const lease = held.leaseKeeping(shape, form, near);
+      const lease = held.leaseKeeping(wanted, near);
       if (lease) return lease;
-      await demotion.ahead(bytes, closing.signal);
+      await demotion.ahead({ tenant, bytes: bytesOf(block) }, closing.signal);
     }
-    return held.lease(shape, form, near);
+    return held.lease(wanted, near);
   }
 
   /** On one adapter. Throws `kv_damaged` where one is not what it was; those are forgotten. */
@@ -257,6 +253,10 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
     },
   };
 }
+
+/** Of the pages that it had, and is to have again. */
+const bytesOf = ({ root, kept }: KvBlock): number =>
+  kept.cold ? pageBytes(root.shape, kept.cold.form) * root.shape.layers : 0;
 
 /** What has lost something on its way loses nothing more on the next. */
 function packedOnce({ k, v }: Packings): Packings {

@@ -94,7 +94,8 @@ export function createStore(options: StoringOptions): StoreKv {
       if (known) blocks.want(known, wish);
       const block =
         known ??
-        (made && blocks.insert(root, chain.at(-1), own, { hot: made, cold: undefined, grades: intake.grades }, wish));
+        (made &&
+          blocks.insert(root, chain.at(-1), own, { hot: made, cold: undefined, tenant, grades: intake.grades }, wish));
       if (!block) break;
       if (known) before++;
       chain.push(block);

@@ -2,6 +2,7 @@
 // charge. That is one by name (`lru`, `lfu`, or any of the portfolio), or `adaptive`: whoever is the best of the portfolio for the
 // requests as they are. It can be changed at any time, and nobody leaves by that.
 // Blocks that are wanted less leave first, and among those the ranks decide; shadows know nothing of that.
+// Blocks may be of several parties, each with lines of its own; whose turn it is to give one is for whoever asks to say.
 // The owner tells who came, who left, who is free again, and which chains were asked for; this keeps the order, and nothing else.
 // Pure. A chain asked for again at once, as a model does layer by layer, is one use, and no news to the shadows.
 import { createPatternWatch, type Pattern } from '../policy/pattern.ts';
@@ -26,10 +27,15 @@ export interface EvictionOptions {
   readonly bytesOf: (slot: number) => number;
   /** Of a block, where the tree keeps none. */
   readonly blockTokens?: number;
+  /** Whose the block in a slot is, from 0 on; all of one, if it is not given. */
+  readonly partyOf?: (slot: number) => number;
   /** Whether the block in a slot may leave; a leaf that nobody holds, if it is not given. */
   readonly mayLeave?: (slot: number) => boolean;
   readonly portfolio?: Partial<PortfolioOptions>;
 }
+
+/** Which party gives the next one, or undefined if none is to; of those that are spent nobody may leave. */
+export type Turn = (spent: ReadonlySet<number>) => number | undefined;
 
 export interface EvictionReport {
   readonly strategy: string;
@@ -63,22 +69,28 @@ export interface Eviction {
   asked(slots: Int32Array, length: number, held: number): void;
   /** How much it is wanted, from 0 to 127: whoever is wanted less leaves before it, whatever their ranks. */
   prefer(slot: number, priority: number): void;
-  /** Who leaves a tier next; NONE if nobody may. */
-  victim(tier?: number): number;
-  /** One after the other; whoever asks takes one away before asking for the next, or spares it. */
-  leaving(tier?: number): Generator<number, void, void>;
+  /** It is another party's once `change` is done. */
+  changeParty(slot: number, change: () => void): void;
+  /** A party has no blocks any more: what was kept for it is let go. */
+  dropParty(party: number): void;
+  /** Who of a party leaves a tier next; NONE if nobody may. */
+  victim(tier?: number, party?: number): number;
+  /** One after the other, of whose turn it is; whoever asks takes one away before asking for the next, or spares it. */
+  leaving(tier?: number, turn?: Turn): Generator<number, void, void>;
   report(): EvictionReport;
 }
 
 interface Tier {
   readonly mayLeave: (slot: number) => boolean;
   readonly places: Places;
-  /** By priority; those that nobody has are not made. */
-  readonly lines: (Leaves | undefined)[];
+  /** By party and by priority; those that nobody has are not made. */
+  readonly lines: ((Leaves | undefined)[] | undefined)[];
 }
 
 /** Of those that left, by 40 bytes each. */
 const GHOSTS_MAX = 2 ** 18;
+/** Where all are of one party. */
+const onlyOne: Turn = (spent) => (spent.has(0) ? undefined : 0);
 /** Room that differs by less is the same. */
 const ROOM_CHANGE = 1 / 8;
 
@@ -86,6 +98,7 @@ export function createEviction(options: EvictionOptions): Eviction {
   const { tree, objective } = options;
   const { records } = tree;
   const blockTokens = options.blockTokens ?? records.blockTokens;
+  const partyOf = options.partyOf ?? (() => 0);
   const ghosts = new Ghosts(GHOSTS_MAX);
   const portfolio = createPortfolio(blockTokens, objective, options.portfolio);
   const pattern = createPatternWatch();
@@ -116,14 +129,21 @@ export function createEviction(options: EvictionOptions): Eviction {
   }
 
   function lineOf({ places, lines, mayLeave }: Tier, slot: number): Leaves {
+    const party = partyOf(slot);
     const priority = tree.priority(slot);
-    const line = lines[priority] ?? new Leaves({ places, rank, isFree: mayLeave });
-    lines[priority] = line;
+    const own = lines[party] ?? [];
+    lines[party] = own;
+    const line = own[priority] ?? new Leaves({ places, rank, isFree: mayLeave });
+    own[priority] = line;
     return line;
   }
 
+  function* allLines(): Generator<Leaves, void, void> {
+    for (const { lines } of tiers) for (const own of lines) for (const line of own ?? []) if (line) yield line;
+  }
+
   function rankAnew(): void {
-    for (const { lines } of tiers) for (const line of lines) line?.rankAnew();
+    for (const line of allLines()) line.rankAnew();
   }
 
   function freed(slot: number): void {
@@ -131,7 +151,13 @@ export function createEviction(options: EvictionOptions): Eviction {
   }
 
   function takeOut(slot: number): void {
-    for (const tier of tiers) lineOf(tier, slot).remove(slot);
+    for (const { lines } of tiers) lines[partyOf(slot)]?.[tree.priority(slot)]?.remove(slot);
+  }
+
+  function changeParty(slot: number, change: () => void): void {
+    takeOut(slot);
+    change();
+    freed(slot);
   }
 
   const tierOf = (number: number): Tier => {
@@ -141,11 +167,17 @@ export function createEviction(options: EvictionOptions): Eviction {
   };
 
   /** Those that come to be free when one leaves have their turn too; those that stay are in again at the end. */
-  function* leaving(number = 0): Generator<number, void, void> {
+  function* leaving(number = 0, turn = onlyOne): Generator<number, void, void> {
     const tier = tierOf(number);
     const spared: number[] = [];
+    const spent = new Set<number>();
     try {
-      for (let slot = victim(number); slot !== NONE; slot = victim(number)) {
+      for (let party = turn(spent); party !== undefined; party = turn(spent)) {
+        const slot = victim(number, party);
+        if (slot === NONE) {
+          spent.add(party);
+          continue;
+        }
         lineOf(tier, slot).remove(slot);
         spared.push(slot);
         yield slot;
@@ -155,8 +187,8 @@ export function createEviction(options: EvictionOptions): Eviction {
     }
   }
 
-  function victim(number = 0): number {
-    for (const line of tierOf(number).lines) {
+  function victim(number = 0, party = 0): number {
+    for (const line of tierOf(number).lines[party] ?? []) {
       const slot = line ? line.lowest() : NONE;
       if (slot !== NONE) return slot;
     }
@@ -245,7 +277,7 @@ export function createEviction(options: EvictionOptions): Eviction {
     },
     addTier,
     get bytes() {
-      return tiers.flatMap(({ lines }) => lines).reduce((sum, line) => sum + (line?.bytes ?? 0), placesBytes());
+      return allLines().reduce((sum, { bytes }) => sum + bytes, placesBytes());
     },
     get bytesBeside() {
       return portfolio.shadowBytes + ghosts.bytes;
@@ -264,10 +296,11 @@ export function createEviction(options: EvictionOptions): Eviction {
     },
     freed,
     prefer(slot, priority) {
-      if (priority === tree.priority(slot)) return;
-      takeOut(slot);
-      tree.setPriority(slot, priority);
-      freed(slot);
+      if (priority !== tree.priority(slot)) changeParty(slot, () => tree.setPriority(slot, priority));
+    },
+    changeParty,
+    dropParty(party) {
+      for (const { lines } of tiers) lines[party] = undefined;
     },
     asked,
     victim,

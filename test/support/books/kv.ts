@@ -117,6 +117,8 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
   const left = new Map<KvCause, number>();
   /** Who leaves now does so by hand, or with his adapter. */
   let isTold = false;
+  /** For whom room is made. */
+  let asking: string | undefined;
   let bytesBefore = 0;
 
   const scopeFor = ({ tenant, salted }: Word): string => scopeOf(tenant, salted ? 'salt' : undefined);
@@ -133,6 +135,8 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
     assert.ok(one, 'a block left that was not there');
     // what follows a block goes with it
     if (cause === 'evicted' && !block.parent?.removed) assertNext(one);
+    else if (cause === 'evicted')
+      assert.equal(block.kept.tenant, block.parent?.kept.tenant, `${one.name} went with what is another's`);
     if (cause === 'expired') assert.ok(one.expiresAt <= now(), `${one.name} expired too early`);
     known.delete(block);
     one.pins.clear();
@@ -146,10 +150,46 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
     if (isTold) return;
     assert.equal(holdersOf(one), 0, `${one.name} left, and is in use`);
     if (one.adapter === undefined) return;
+    const { tenant } = one.block.kept;
+    assertHasMost(tenant, one);
     const followed = new Set([...known.values()].map(({ adapter, block }) => adapter && block.parent));
     for (const other of known.values()) {
       if (other.adapter !== one.adapter || holdersOf(other) > 0 || followed.has(other.block)) continue;
+      if (other.block.kept.tenant !== tenant || !goesAlone(other.block)) continue;
       assert.ok(other.priority >= one.priority, `${one.name} left before ${other.name}`);
+    }
+  }
+
+  /** With nothing of another tenant's. */
+  const goesAlone = (block: KvBlock): boolean =>
+    blocks.withFollowing(block).every(({ kept }) => kept.tenant === block.kept.tenant);
+
+  function isBehind(block: KvBlock, other: KvBlock): boolean {
+    let at: KvBlock | undefined = block;
+    while (at && at !== other) at = at.parent;
+    return at === other;
+  }
+
+  /** Who gives has his share at least, or asks himself. */
+  function assertHasMost(tenant: string, { name, block }: Known): void {
+    if (tenant === asking) return;
+    const all = held.tenants();
+    const own = all.find((each) => each.tenant === tenant)?.bytes ?? 0;
+    // pages of all that goes with it are back by now
+    const isGone = (other: Known) =>
+      other.adapter !== undefined && !other.block.kept.hot && isBehind(other.block, block);
+    const given = bytesAs(EXACT) * [...known.values()].filter(isGone).length;
+    const share = all.reduce((sum, { bytes }) => sum + bytes, 0) / Math.max(2, all.length);
+    assert.ok(own + given >= share, `${name} left for ${asking}, and its tenant had ${own} bytes`);
+  }
+
+  /** For this tenant room is made meanwhile. */
+  function makingRoom<T>(tenant: string, lease: () => T): T {
+    asking = tenant;
+    try {
+      return lease();
+    } finally {
+      asking = undefined;
     }
   }
 
@@ -186,7 +226,8 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
     for (let at = before.length; at < stored.word.length; at++) {
       const form = stored.coded ? CODED : EXACT;
       try {
-        near = held.lease(SHAPE, form, near);
+        const before = near;
+        near = makingRoom(stored.tenant, () => held.lease({ tenant: stored.tenant, shape: SHAPE, form }, before));
       } catch (error) {
         if (!(error instanceof Problem) || !['capacity_exhausted', 'adapter_unavailable'].includes(error.code))
           throw error;
@@ -216,7 +257,7 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
       const parent = chain.at(-1);
       const there = blocks.find(root, parent, own);
       const pages = there ? undefined : made.get(at);
-      const kept = { hot: pages, cold: undefined, grades: { k: undefined, v: undefined } };
+      const kept = { hot: pages, cold: undefined, tenant, grades: { k: undefined, v: undefined } };
       const block = there ?? (pages && blocks.insert(root, parent, own, kept, wish));
       if (!block) break;
       if (pages) made.delete(at);
@@ -249,7 +290,9 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
     const { cold } = block.kept;
     if (block.removed || block.kept.hot || !cold || !pool.ready) return;
     try {
-      const lease = held.lease(SHAPE, cold.form, block.parent?.kept.hot?.lease);
+      const { tenant } = block.kept;
+      const wanted = { tenant, shape: SHAPE, form: cold.form };
+      const lease = makingRoom(tenant, () => held.lease(wanted, block.parent?.kept.hot?.lease));
       held.returned(block, pagesIn(lease, cold.form));
     } catch (error) {
       if (!(error instanceof Problem) || error.code !== 'capacity_exhausted') throw error;
@@ -257,14 +300,19 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
   }
 
   /** Other pages for a block, of the form and in the place that `find` gives. */
-  function replace(index: number, find: (from: Held) => { lease: GpuLease | undefined; form: Form }): void {
+  function replace(
+    index: number,
+    find: (from: Held, tenant: string) => { lease: GpuLease | undefined; form: Form },
+  ): void {
     const block = [...blocks.all()][index];
     if (!block?.kept.hot) return;
     const chain = chainTo(block);
     const letGo = using(chain, blocks.hold(chain));
     const { pages, release } = read([block]);
     const [from] = pages;
-    const { lease, form } = from ? find(from) : { lease: undefined, form: EXACT };
+    const { lease, form } = from
+      ? makingRoom(block.kept.tenant, () => find(from, block.kept.tenant))
+      : { lease: undefined, form: EXACT };
     if (from && lease) assert.ok(held.replace(block, from, { ...from, lease, form, wanted: form }));
     release();
     letGo();
@@ -297,6 +345,7 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
       if (parent)
         assert.ok(known.has(parent) && parent.expiresAt >= expiresAt && parent.priority >= priority, one.name);
       const tenants = book.stakes.tenantsOf(block);
+      assert.ok(tenants.includes(block.kept.tenant), `${one.name} is of one who has no stake in it`);
       assert.ok(tenants.length === one.stakes.size && tenants.every((tenant) => one.stakes.has(tenant)), one.name);
     }
     const stats = pins.stats();
@@ -377,20 +426,22 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
       });
       const asked = isAll ? { tenant } : { tenant, model: 'm', salt, prefix: tokensOf(word) };
       const isPinned = pins.isPinned;
-      const done = clear(asked, { blocks, book, isPinned, bytesOf });
+      const done = clear(asked, { blocks, book, isPinned, bytesOf, passOn: held.passOn });
       for (const { stakes } of own) stakes.delete(tenant);
       assert.equal(done.shared, own.filter(({ stakes }) => stakes.size > 0).length);
       assert.equal(done.blocks, own.length - done.shared);
     },
     recode: (index) =>
-      replace(index, (from) => ({
-        lease: pool.ready && from.form !== CODED ? held.leaseNear(from.lease, SHAPE, CODED) : undefined,
-        form: CODED,
-      })),
+      replace(index, (from, tenant) => {
+        const wanted = { tenant, shape: SHAPE, form: CODED };
+        const isExact = pool.ready && from.form !== CODED;
+        return { lease: isExact ? held.leaseNear(from.lease, wanted) : undefined, form: CODED };
+      }),
     move(index, adapter) {
-      replace(index, ({ form, lease: { adapter: there } }) => {
-        if (adapter === undefined) return { form, lease: held.freeLease(SHAPE, form) };
-        return { form, lease: adapter === there ? undefined : held.leaseNear({ adapter }, SHAPE, form) };
+      replace(index, ({ form, lease: { adapter: there } }, tenant) => {
+        const wanted = { tenant, shape: SHAPE, form };
+        if (adapter === undefined) return { form, lease: held.freeLease(wanted) };
+        return { form, lease: adapter === there ? undefined : held.leaseNear({ adapter }, wanted) };
       });
     },
     damage(index) {
@@ -405,7 +456,7 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
       const chain = chainTo(block);
       const letGo = using(chain, blocks.hold(chain));
       const { form, wanted } = block.kept.hot;
-      const room = held.shelf.reserve(PACKAGE_BYTES_MAX);
+      const room = held.shelf.reserve({ tenant: block.kept.tenant, bytes: PACKAGE_BYTES_MAX });
       const seals = isExact ? SEALS.words : undefined;
       room?.put(block, { form, wanted, packing: PACKING, means: undefined, layers: [], seals, bytes });
       letGo();

@@ -6,6 +6,7 @@ import { rootOf } from '../../../../core/cache/kv/blocks.ts';
 import { verifyAll } from '../../../../core/cache/kv/check.ts';
 import { createDemotion } from '../../../../core/cache/kv/demotion.ts';
 import { createHeldPages, type KvBlock } from '../../../../core/cache/kv/held.ts';
+import { createHouseholds } from '../../../../core/cache/kv/households.ts';
 import { createShelf, type Package, type Packings } from '../../../../core/cache/kv/packages.ts';
 import { createReturns } from '../../../../core/cache/kv/returns.ts';
 import { sealPages } from '../../../../core/cache/kv/seals.ts';
@@ -34,7 +35,7 @@ async function start(t: TestContext) {
 
   /** A block of its own, packed, and without its pages. */
   async function cold(form: Form, packing: Packings): Promise<KvBlock> {
-    const lease = held.lease(SHAPE, form);
+    const lease = held.lease({ tenant: 'tenant', shape: SHAPE, form });
     const piece = await pieces.take();
     const values = Float32Array.from({ length: lease.bytes / 2 }, () => random.next() - 0.5);
     piece.bytes.set(narrowed(values, 'F16'));
@@ -46,7 +47,7 @@ async function start(t: TestContext) {
     const tokens = Int32Array.from({ length: 64 }, () => made);
     made++;
     const hot = { lease, form, wanted: form, means: undefined, seals, packing };
-    const kept = { hot, cold: undefined, grades: { k: undefined, v: undefined } };
+    const kept = { hot, cold: undefined, tenant: 'tenant', grades: { k: undefined, v: undefined } };
     const block = held.blocks.insert(root, undefined, tokens, kept, {
       priority: 50,
       expiresAt: Number.POSITIVE_INFINITY,
@@ -102,6 +103,7 @@ test('the shelf never takes more than its budget, and gives back what was not us
   const line: KvBlock[] = [];
   const shelf = createShelf({
     bytesMax: 1000,
+    households: createHouseholds(1, () => {}),
     leaving: () => [...line],
     changed() {},
     forget(block) {
@@ -112,7 +114,7 @@ test('the shelf never takes more than its budget, and gives back what was not us
   const open: { release(): void; size: number }[] = [];
   for (let step = 0; step < 5000; step++) {
     const size = 1 + random.below(400);
-    const room = shelf.reserve(size);
+    const room = shelf.reserve({ tenant: 'tenant', bytes: size });
     const taken = open.reduce((sum, own) => sum + own.size, 0);
     const packed = line.reduce((sum, { kept }) => sum + (kept.cold?.bytes ?? 0), 0);
     assert.equal(shelf.bytes, packed + taken + (room ? size : 0), `step ${step}, SEED=${random.seed}`);
@@ -121,7 +123,7 @@ test('the shelf never takes more than its budget, and gives back what was not us
     else if (random.below(3) === 0) open.push({ release: room.release, size });
     else if (random.below(4) === 0) room.release();
     else {
-      const block = { kept: { hot: undefined, cold: undefined } } as unknown as KvBlock; // as much of one as the shelf sees
+      const block = { kept: { hot: undefined, cold: undefined, tenant: 'tenant' } } as unknown as KvBlock; // as much of one as the shelf sees
       room.put(block, { bytes: 1 + random.below(size) } as Package);
       room.release();
       line.push(block);
