@@ -140,7 +140,7 @@ export function createPut(parts: PutParts): Put {
     const places: Places = { lease: undefined, writer: undefined, overflowed: false };
     try {
       const poured = await pour(o.body, {
-        ...{ pieces, digests, bytesMax: parts.bodyBytesMax, signal: o.signal, digest: o.digest },
+        ...{ pieces: pieces.of(o.tenant), digests, bytesMax: parts.bodyBytesMax, signal: o.signal, digest: o.digest },
         sinks: (layout) => open(places, layout, o),
       });
       if (places.overflowed) {

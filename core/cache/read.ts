@@ -89,7 +89,7 @@ export function createRead(parts: ReadParts): Read {
     let whole = false;
     try {
       yield* drain({
-        pieces,
+        pieces: pieces.of(entry.record.tenant),
         bytes: entry.record.bytes,
         lease: entry.lease,
         party,

@@ -48,7 +48,7 @@ export function createQuestions(pieces: Pieces, digests: Digests): Questions {
       let counted = 0;
       try {
         const poured = await pour(body, {
-          ...{ pieces, digests, bytesMax: QUESTION_BYTES_MAX, signal },
+          ...{ pieces: pieces.of(tenant), digests, bytesMax: QUESTION_BYTES_MAX, signal },
           digest,
           async sinks(layout) {
             readAttentionBody(layout);

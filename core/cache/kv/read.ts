@@ -125,7 +125,17 @@ export function createReads({ held, returns, canary, isGpu, pieces, digests, ver
         try {
           const { shape } = root;
           const verify: KvDrainOptions['verify'] = (layers) => verifyPages(held, blocks, pages, { layers }, signal);
-          yield* drainKv({ pieces, header, shape, rope, pages, tokens, dtype: o.dtype, verify, signal });
+          yield* drainKv({
+            pieces: pieces.of(o.tenant),
+            header,
+            shape,
+            rope,
+            pages,
+            tokens,
+            dtype: o.dtype,
+            verify,
+            signal,
+          });
         } finally {
           release();
         }

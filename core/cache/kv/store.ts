@@ -54,7 +54,7 @@ export function createStore(options: StoringOptions): StoreKv {
     let intake: Intake | undefined;
     try {
       await pour(o.body, {
-        ...{ pieces, digests, bytesMax: options.bodyBytesMax, signal: o.signal },
+        ...{ pieces: pieces.of(o.tenant), digests, bytesMax: options.bodyBytesMax, signal: o.signal },
         digest: o.digest,
         sinks: async () => (intake ? [intake.take] : []),
         // Asked as soon as the header is read, before anything behind it is taken.

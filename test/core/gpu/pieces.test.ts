@@ -66,6 +66,45 @@ test('take() leaves the line when its signal aborts, and those behind move up', 
   assert.equal(pieces.free, 1);
 });
 
+test('of() has no more of a tenant’s than stay free for others, and who is alone half of them', async () => {
+  const pieces = await few(8);
+  const taken: Piece[] = [];
+  const takeAllOf = async (tenant: string): Promise<number> => {
+    const own = pieces.of(tenant);
+    const promised = own.free;
+    for (let i = 0; i < promised; i++) taken.push(await own.take());
+    assert.equal(own.free, 0);
+    const waits = new AbortController();
+    const more = assert.rejects(own.take(waits.signal), { name: 'AbortError' });
+    assert.equal(own.waiting, 1);
+    waits.abort();
+    await more;
+    return promised;
+  };
+  assert.deepEqual(
+    [await takeAllOf('a'), await takeAllOf('b'), await takeAllOf('c'), await takeAllOf('d')],
+    [4, 2, 1, 1],
+  );
+  for (const piece of taken) piece.release();
+  assert.deepEqual([pieces.free, pieces.of('a').free], [8, 4]);
+});
+
+test('of() gives tenants who wait their turn one after the other, whoever has more in line', async () => {
+  const pieces = await few(2);
+  const taken = await takeAll(pieces);
+  const served: string[] = [];
+  const asked = [...'aaabac'].map(async (tenant) => {
+    const piece = await pieces.of(tenant).take();
+    served.push(tenant);
+    piece.release();
+  });
+  await turn();
+  for (const piece of taken) piece.release();
+  await Promise.all(asked);
+  assert.equal(served.slice(0, 3).sort().join(''), 'abc');
+  assert.deepEqual([served.length, pieces.free, pieces.waiting], [6, 2, 0]);
+});
+
 test('take() refuses a signal that has aborted, though a piece is free', async () => {
   const pieces = await few(1);
   await assert.rejects(pieces.take(AbortSignal.abort()), { name: 'AbortError' });
@@ -124,12 +163,14 @@ test('free + held = count over a random walk of takes, aborts and releases', asy
   const pieces = await few(4);
   const held: Piece[] = [];
   const waiting = new Set<AbortController>();
+  const seen = [pieces, pieces.of('a'), pieces.of('b')] as const;
   for (let step = 0; step < 2000; step++) {
     const action = random.below(8);
     if (action < 4) {
       const controller = new AbortController();
       waiting.add(controller);
-      pieces
+      random
+        .pick(seen)
         .take(controller.signal)
         .then((piece) => held.push(piece))
         .catch(() => {})
@@ -140,7 +181,9 @@ test('free + held = count over a random walk of takes, aborts and releases', asy
     assert.equal(pieces.free + held.length, pieces.count);
     assert.equal(new Set(held.map(({ index }) => index)).size, held.length, 'a piece is held twice');
     assert.equal(pieces.waiting, waiting.size);
-    assert.ok(pieces.waiting === 0 || pieces.free === 0, 'somebody waits though a piece is free');
+    assert.ok(pieces.of('c').free > 0 || pieces.free === 0, 'a tenant who has none gets one as long as one is free');
+    for (const own of seen.slice(1))
+      assert.ok(own.waiting === 0 || own.free === 0, 'somebody waits though he need not');
   }
 });
 
