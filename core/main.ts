@@ -29,9 +29,12 @@ import { describePresets, withPresets } from './presets.ts';
 import { createReadiness } from './readiness.ts';
 import { createServer } from './server.ts';
 import { openStore } from './store/store.ts';
+import { wholeTensor } from './tensor-answers.ts';
 import { assertSettled } from './upgrade/journal.ts';
 
 const STOP_MS_MAX = 9_500;
+/** Of a tensor that the edge is to keep. */
+const WHOLE_MS_MAX = 10_000;
 /** How often claims are looked through for those that ran out. */
 const CLAIMS_MS = 100;
 const settings = { ...coreSettings, ...edgeSettings };
@@ -92,6 +95,7 @@ async function startCore(config: CoreConfig) {
 
   const pieces = await openPieces({ count: config.GPU_PIECES, shared: config.GPU_TRANSPORT === 'ring' });
   let forgetLost = () => {};
+  let tellEdge: (tenant: string, key: string) => void = () => {};
   let mend: (tenant: string, key: string) => void = () => {};
   const opening = [
     openDatabase({ url: config.DATABASE_URL, dataDir, log, poolMax: config.DATABASE_POOL }),
@@ -144,6 +148,7 @@ async function startCore(config: CoreConfig) {
     },
     flush: { bytesMax: MiB(config.CACHE_FLUSH_MIB), msMax: config.CACHE_FLUSH_MS },
     prefetch: config.CACHE_PREFETCH,
+    changed: (tenant, key) => tellEdge(tenant, key),
     heat: { path: join(dataDir, 'cache', 'heat.json'), share: config.CACHE_WARM_PERCENT / 100 },
     now: Date.now,
     log,
@@ -206,9 +211,12 @@ async function startCore(config: CoreConfig) {
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
     log,
   });
+  const onChange = (tell: typeof tellEdge) => {
+    tellEdge = tell;
+  };
   const listener = await listen(server.fetch, config.HOST, config.CORE_PORT, 'CORE_PORT');
   listeners.push(listener);
-  return { listener, server, keyring, audit, nonces, readiness, firstKey, pool, store };
+  return { listener, server, cache, onChange, keyring, audit, nonces, readiness, firstKey, pool, store };
 }
 
 /** In bytes; no limit where none is set. */
@@ -264,6 +272,9 @@ async function main(): Promise<void> {
       keyOf: core.keyring.keyOf,
       refusals: core.audit,
       nonces: core.nonces,
+      tensor: (tenant, key, bytesMax) =>
+        wholeTensor(core.cache, { tenant, key }, bytesMax, AbortSignal.timeout(WHOLE_MS_MAX)),
+      onChange: core.onChange,
       ready: async () => {
         const { ready, checks } = await core.readiness();
         const said = Object.entries(checks).filter(([, { ok }]) => ok === ready);

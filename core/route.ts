@@ -6,6 +6,7 @@ import { leaving, requestBody, sendPieces } from './bodies.ts';
 import type { Drained } from './cache/drain.ts';
 import type { Body, SignedDigest } from './cache/pour.ts';
 import type { Handover } from './contract/internal.ts';
+import { mayName } from './contract/keys.ts';
 import { SAFETENSORS } from './contract/messages.ts';
 import { problem } from './contract/problems.ts';
 import type { Caller } from './contract/signatures.ts';
@@ -37,8 +38,8 @@ export function allow(c: C, scope: string, route: string): Caller {
 /** A tensor's key, or the beginning of some, if the caller is not restricted to others. */
 export function allowName(c: C, name: string): void {
   const { keyid, restrictions } = c.get('caller');
-  const { prefixes } = restrictions ?? {};
-  if (prefixes === undefined || prefixes.some((each) => name.startsWith(each))) return;
+  if (mayName(restrictions, name)) return;
+  const { prefixes = [] } = restrictions ?? {};
   throw problem('key_restricted', `The key ${keyid} is restricted to what begins with ${prefixes.join(', ')}.`, {
     prefixes,
   });

@@ -11,7 +11,7 @@ import type { Kv } from './cache/kv/kv.ts';
 import { addCacheRoutes } from './cache-routes.ts';
 import type { Authenticate, SealKey } from './callers.ts';
 import { addClaimRoutes } from './claim-routes.ts';
-import { contentDigest } from './contract/content-digest.ts';
+import { namesTag } from './contract/etag.ts';
 import {
   listQuerySchema,
   moveBodySchema,
@@ -20,8 +20,6 @@ import {
   parseKey,
   parseQuery,
   putQuerySchema,
-  SAFETENSORS,
-  type TensorEntry,
 } from './contract/messages.ts';
 import { asProblem, type Problem, problem, problemResponse } from './contract/problems.ts';
 import { isNoted } from './contract/refusals.ts';
@@ -32,6 +30,7 @@ import { addKvRoutes } from './kv-routes.ts';
 import type { CoreMetrics } from './metrics.ts';
 import type { Readiness } from './readiness.ts';
 import { allow, allowName, type C, type CoreEnv, jsonBody, refuseOtherMedia, sendBody, signedBody } from './route.ts';
+import { headersOf } from './tensor-answers.ts';
 
 export interface ServerParts {
   readonly cache: Cache;
@@ -127,12 +126,14 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
       const entry = cache.peek(caller.tenant, key);
       if (!entry) throw unknownTensor(key);
       const headers = headersOf(entry, entry.tier);
-      return isKnown(c, headers.etag) ? notModified(c, headers.etag) : c.body(null, 200, headers);
+      return namesTag(c.req.header('if-none-match'), headers.etag)
+        ? notModified(c, headers.etag)
+        : c.body(null, 200, headers);
     }
     const found = cache.get(caller.tenant, key);
     if (!found) throw unknownTensor(key);
     const headers = headersOf(found.entry, found.source);
-    return isKnown(c, headers.etag)
+    return namesTag(c.req.header('if-none-match'), headers.etag)
       ? notModified(c, headers.etag)
       : sendBody(c, headers, found.read(leaving(c.env.outgoing)));
   });
@@ -227,22 +228,6 @@ function keyOf(c: C): string {
 }
 
 const unknownTensor = (key: string) => problem('tensor_unknown', `No tensor is held under ${key}.`);
-
-function headersOf(entry: TensorEntry, source: string) {
-  return {
-    'content-type': SAFETENSORS,
-    'content-length': String(entry.bytes),
-    'content-digest': contentDigest(Buffer.from(entry.digest, 'hex')),
-    etag: `"${entry.digest}"`,
-    'x-cache': source,
-  };
-}
-
-/** Whether If-None-Match names it: a list of tags, weak ones included, or `*`. */
-function isKnown(c: C, etag: string): boolean {
-  const tags = c.req.header('if-none-match')?.split(',') ?? [];
-  return tags.some((tag) => [etag, '*'].includes(tag.trim().replace(/^W\//, '')));
-}
 
 const notModified = (c: C, etag: string) => c.body(null, 304, { etag });
 

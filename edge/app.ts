@@ -8,6 +8,7 @@ import { isNoted, type Refusals } from '../core/contract/refusals.ts';
 import type { Caller, Verifier } from '../core/contract/signatures.ts';
 import { type BodyRules, limitBody, readSmallBody } from './body.ts';
 import type { Forward } from './forward.ts';
+import type { HotKeys } from './hot-keys.ts';
 import { verifySignature } from './signature.ts';
 
 export interface EdgeEnv {
@@ -38,6 +39,8 @@ export interface EdgeMetrics {
 export interface EdgeParts {
   readonly verify: Verifier;
   readonly body: BodyRules;
+  /** Undefined: every request goes to the core. */
+  readonly hotKeys: HotKeys | undefined;
   readonly forward: Forward;
   /** Whether the core behind answers, and why not. */
   readonly coreReady: () => Promise<{ ok: boolean; detail: string }>;
@@ -94,6 +97,7 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
   app.use('/v1/*', limitBody(parts.body));
   app.use('/v1/*', verifySignature(parts.verify));
   app.use('/v1/*', readSmallBody(parts.body));
+  if (parts.hotKeys) app.use('/v1/*', parts.hotKeys.link);
   app.all('/v1/*', parts.forward);
   return app;
 

@@ -12,6 +12,14 @@ export const edgeSettings = {
     '',
     'a core elsewhere; unset: the core of the same process',
   ),
+  EDGE_HOT_MIB: setting(integer(0, 65_536), '64', 'memory for tensors that are asked for often (0: none)'),
+  EDGE_HOT_FRESH_MS: setting(
+    integer(0, 600_000),
+    '1000',
+    'before a core elsewhere: how long such a tensor is answered without asking it',
+  ),
+  EDGE_HOT_STALE_MS: setting(integer(0, 600_000), '0', 'as above: and beyond that, while it is asked'),
+  EDGE_HOT_ERROR_SECONDS: setting(integer(0, 86_400), '30', 'how long one is answered while the core is away'),
   EDGE_KEY_SECONDS: setting(integer(1, 3600), '30', 'how long a key fetched from a core elsewhere is kept'),
 } as const;
 

@@ -1,13 +1,14 @@
 // The edge on Node: beside a core in the same process, or before a core elsewhere (CORE_URLS). `npm start` does both
 // (core/main.ts).
 import { type HttpBindings, type ServerType, serve } from '@hono/node-server';
-import { Counter, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { nodeCrypto } from '../core/contract/crypto-node.ts';
 import type { Handover } from '../core/contract/internal.ts';
 import { metricsGuard } from '../core/contract/metrics-guard.ts';
 import { memoryNonces } from '../core/contract/nonces.ts';
 import { createRefusals, type Refusals } from '../core/contract/refusals.ts';
 import { createVerifier, type Key, type Nonces } from '../core/contract/signatures.ts';
+import type { WholeTensor } from '../core/contract/whole-tensor.ts';
 import { createEdge, type EdgeMetrics } from './app.ts';
 import { SMALL_BODY_BYTES } from './body.ts';
 import type { EdgeConfig } from './config.ts';
@@ -19,6 +20,8 @@ import {
   readyElsewhere,
   refusalsElsewhere,
 } from './forward.ts';
+import { createHotKeys, type HotKeys } from './hot-keys.ts';
+import { createHotStore } from './hot-store.ts';
 
 /** Above the idle time of the clients in front, so that a reused connection is not cut under a request. */
 const KEEP_ALIVE_MS = 75_000;
@@ -93,6 +96,10 @@ export interface CoreHere {
   readonly ready: () => Promise<{ ok: boolean; detail: string }>;
   readonly nonces: Nonces;
   readonly refusals: Refusals;
+  /** One of at most so many bytes. */
+  readonly tensor: (tenant: string, key: string, bytesMax: number) => Promise<WholeTensor | undefined>;
+  /** From now on it is told, before whoever changed it is answered. */
+  readonly onChange: (told: (tenant: string, key: string) => void) => void;
 }
 
 export interface EdgeOptions {
@@ -103,16 +110,17 @@ export interface EdgeOptions {
 
 /** The edge, listening. */
 export async function startEdge({ config, core, log }: EdgeOptions): Promise<Listener> {
-  const behind = core ? here(core) : elsewhere(config, log);
+  const behind = core ? here(core, config) : elsewhere(config, log);
   const edge = createEdge({
     verify: createVerifier({ crypto: nodeCrypto, now: Date.now, nonces: behind.nonces, keyOf: behind.keyOf }),
     body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto: nodeCrypto },
+    hotKeys: behind.hotKeys,
     forward: behind.forward,
     coreReady: behind.ready,
-    metrics: createEdgeMetrics(),
     refusals: behind.refusals,
     addressOf: (c) => (c.env as unknown as HttpBindings).incoming.socket.remoteAddress,
     goOn: () => {},
+    metrics: createEdgeMetrics(behind.hotKeys),
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
     log,
   });
@@ -132,6 +140,7 @@ export async function startEdge({ config, core, log }: EdgeOptions): Promise<Lis
 }
 
 interface Behind {
+  readonly hotKeys: HotKeys | undefined;
   readonly forward: Forward;
   readonly keyOf: (keyid: string) => Promise<Key | undefined>;
   readonly ready: () => Promise<{ ok: boolean; detail: string }>;
@@ -140,7 +149,7 @@ interface Behind {
 }
 
 /** In process: the core reads the request's socket and writes the answer's itself, no byte is passed on twice. */
-function here(core: CoreHere): Behind {
+function here(core: CoreHere, config: EdgeConfig): Behind {
   const forward: Forward = (c) => {
     const { incoming, outgoing } = c.env as unknown as HttpBindings;
     const handover = {
@@ -151,12 +160,25 @@ function here(core: CoreHere): Behind {
     };
     return core.fetch(c.req.raw, { incoming, outgoing, handover });
   };
-  return { ...core, forward };
+  return { ...core, hotKeys: hotKeysOf(core, config), forward };
+}
+
+/** The core tells of every change. */
+function hotKeysOf(core: CoreHere, config: EdgeConfig): HotKeys | undefined {
+  if (config.EDGE_HOT_MIB === 0) return undefined;
+  const store = createHotStore(config.EDGE_HOT_MIB << 20);
+  const hotKeys = createHotKeys(store, {
+    bring: (c, key) => core.tensor(c.get('caller').tenant, key, store.answerBytesMax),
+    ...{ freshMs: Number.POSITIVE_INFINITY, staleMs: 0, errorMs: 0, shared: true, now: Date.now },
+  });
+  core.onChange(hotKeys.changed);
+  return hotKeys;
 }
 
 function elsewhere(config: EdgeConfig, log: (line: string) => void): Behind {
   const core = coreElsewhere(config, nodeCrypto);
   return {
+    hotKeys: undefined,
     forward: forwardElsewhere(core),
     keyOf: keysElsewhere(core, config.EDGE_KEY_SECONDS * 1000),
     ready: () => readyElsewhere(core),
@@ -165,8 +187,9 @@ function elsewhere(config: EdgeConfig, log: (line: string) => void): Behind {
   };
 }
 
-function createEdgeMetrics(): EdgeMetrics {
+function createEdgeMetrics(hotKeys: HotKeys | undefined): EdgeMetrics {
   const registry = new Registry();
+  if (hotKeys) watchHotKeys(registry, hotKeys);
   const requests = new Histogram({
     name: 'blatam_edge_request_seconds',
     help: 'Time from the first byte of a request to the head of its answer, or to its last byte where the core is here.',
@@ -190,4 +213,23 @@ function createEdgeMetrics(): EdgeMetrics {
     refused: (code) => refusals.inc({ code }),
     text: () => registry.metrics(),
   };
+}
+
+function watchHotKeys(registry: Registry, { stats }: HotKeys): void {
+  const registers = [registry];
+  new Gauge({
+    ...{ name: 'blatam_edge_hot_bytes', help: 'Memory of tensors that the edge answers by itself.', registers },
+    collect(this: Gauge) {
+      this.set(stats().bytes);
+    },
+  });
+  new Counter({
+    name: 'blatam_edge_hot_answers_total',
+    help: 'Tensors that the edge answered by itself: fresh, stale while it asked, or in need because the core was away.',
+    ...{ labelNames: ['how'], registers },
+    collect(this: Counter) {
+      this.reset();
+      for (const [how, count] of Object.entries(stats().answered)) this.inc({ how }, count);
+    },
+  });
 }

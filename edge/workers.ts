@@ -59,6 +59,7 @@ function openEdge(bindings: Bindings) {
   return createEdge({
     verify: createVerifier({ crypto: webCrypto, now: Date.now, nonces, keyOf }),
     body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto: webCrypto },
+    hotKeys: undefined,
     forward: forwardElsewhere(core),
     coreReady: () => readyElsewhere(core),
     refusals: createRefusals({ write: refusalsElsewhere(core), now: Date.now, log }),

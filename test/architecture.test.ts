@@ -10,7 +10,7 @@ import { type House, type Link, readHouse, readSource, type Source, waysFrom } f
 
 /** What the core's HTTP face puts together. */
 const FOR_SERVING = [
-  ...['core', 'core/bodies.ts', 'core/metrics.ts', 'core/route.ts', 'core/event-stream.ts'],
+  ...['core', 'core/bodies.ts', 'core/metrics.ts', 'core/route.ts', 'core/event-stream.ts', 'core/tensor-answers.ts'],
   ...[
     'core/batch-routes.ts',
     'core/cache-routes.ts',
@@ -26,7 +26,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/contract': [],
   shaders: [],
   db: [],
-  edge: ['core/contract', 'edge/cli-offline.ts'],
+  edge: ['core/contract', 'core/cache/policy/*', 'edge/cli-offline.ts'],
   'edge/cli-offline.ts': ['edge', 'core/upgrade/main.ts'], // which is a process of its own
   'core/gpu': ['core/contract', 'shaders'],
   'core/codec': ['core/contract', 'shaders', 'core/gpu'],
@@ -45,6 +45,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/key-routes.ts': FOR_SERVING,
   'core/kv-routes.ts': FOR_SERVING,
   'core/event-stream.ts': FOR_SERVING,
+  'core/tensor-answers.ts': FOR_SERVING,
   'core/metrics.ts': FOR_SERVING,
   'core/main.ts': ['core', 'core/*', 'shaders', 'db', 'edge/app.ts', 'edge/config.ts', 'edge/node.ts'],
   bench: ['*'], // each other too; nobody else imports these two

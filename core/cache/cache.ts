@@ -60,6 +60,8 @@ export interface CacheOptions {
   readonly prefetch?: number;
   /** Where it is kept what was hot, and the share of the adapters that it may take after a start; default: neither. */
   readonly heat?: { readonly path: string; readonly share: number } | undefined;
+  /** What a key holds is not what it was, or nothing; said before whoever changed it is answered. */
+  readonly changed?: ((tenant: string, key: string) => void) | undefined;
   readonly now: () => number;
   readonly log: (line: string) => void;
 }
@@ -126,7 +128,7 @@ export function openCache(options: CacheOptions): Cache {
   const { pool, store, pieces, now, log } = options;
   const course: Course = { ...(options.course ?? DEFAULT_COURSE) };
   const { quota = {} } = options;
-  const holdings = createHoldings(now, { course, quota: quota.share ?? 1 });
+  const holdings = createHoldings(now, { course, quota: quota.share ?? 1, changed: options.changed });
   const moves = createMoves({ holdings, pool, pieces });
   const departures = createDepartures({ holdings, moves, pool, log });
   const keys = createKeyedLock();

@@ -27,15 +27,6 @@ export interface Entry {
 
 export const idOf = (tenant: string, key: string): string => `${tenant}\0${key}`;
 
-/** 32 bits, signed, well mixed: the key's identity for policies. */
-export function hashOf(id: string): number {
-  let hash = 0x811c_9dc5;
-  for (let i = 0; i < id.length; i++) hash = Math.imul(hash ^ id.charCodeAt(i), 0x0100_0193);
-  hash = Math.imul(hash ^ (hash >>> 16), 0x21f0_aaad);
-  hash = Math.imul(hash ^ (hash >>> 15), 0x735a_2d97);
-  return hash ^ (hash >>> 15);
-}
-
 export const newEntry = (record: StoredRecord, lease: GpuLease | undefined, onDisk: boolean): Entry => ({
   id: idOf(record.tenant, record.key),
   record,

@@ -76,6 +76,8 @@ export interface HoldingsOptions {
   readonly course?: Course;
   /** Of each adapter, for one tenant; default all. */
   readonly quota?: number;
+  /** What a key holds is another entry than before, or none. */
+  readonly changed?: ((tenant: string, key: string) => void) | undefined;
 }
 
 /** Pages that are not released. */
@@ -85,7 +87,7 @@ interface Hold {
 }
 
 export function createHoldings(now: () => number, options: HoldingsOptions = {}): Holdings {
-  const { course = DEFAULT_COURSE, quota = 1 } = options;
+  const { course = DEFAULT_COURSE, quota = 1, changed = () => {} } = options;
   const entries = new Map<string, Entry>();
   const names = createNames();
   /** Entries with pages, least recently used first. */
@@ -116,12 +118,14 @@ export function createHoldings(now: () => number, options: HoldingsOptions = {})
     entries.set(entry.id, entry);
     names.add(entry.record.tenant, entry.record.key);
     if (entry.record.expiresAt !== null) expiring.add(entry);
+    changed(entry.record.tenant, entry.record.key);
   }
 
   function remove(entry: Entry): void {
     if (entries.get(entry.id) === entry) {
       entries.delete(entry.id);
       names.delete(entry.record.tenant, entry.record.key);
+      changed(entry.record.tenant, entry.record.key);
     }
     expiring.delete(entry);
     entry.replaced = true;

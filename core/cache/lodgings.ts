@@ -18,8 +18,9 @@ import { pagesFor } from '../gpu/pages.ts';
 import { createAsk, type Leaving } from './ask.ts';
 import { BANDS, bandOf } from './bands.ts';
 import type { Course } from './course.ts';
-import { type Entry, hashOf, mayLeave } from './entry.ts';
+import { type Entry, mayLeave } from './entry.ts';
 import { createHouse, type House, type Household, type Lodger } from './house.ts';
+import { hashOf } from './policy/hash.ts';
 import { createWard, type WardReport } from './ward.ts';
 
 /** For whom room is made. */

@@ -42,6 +42,10 @@ export const restrictionsSchema = z.strictObject({
 });
 export type Restrictions = z.infer<typeof restrictionsSchema>;
 
+/** Whether a tensor may be named, or all that begin so. */
+export const mayName = (restrictions: Restrictions | undefined, name: string): boolean =>
+  restrictions?.prefixes?.some((each) => name.startsWith(each)) ?? true;
+
 /** What a key is worth. */
 export interface Grant {
   readonly tenant: string;

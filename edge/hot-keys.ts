@@ -1,0 +1,188 @@
+// The link of hot keys: a tensor that is asked for often is answered from here, and its core hears nothing of it.
+//   fresh      as long as its core says it is; where the core tells of changes (`changed`), that is until one is told
+//   stale      answered still, for `staleMs`, while it is asked for anew in the background
+//   in need    answered still, for `errorMs`, where the core cannot be asked
+// However many ask for what is not here, one question is on its way; whoever asks after a change never gets what was brought before it.
+// What is written through this edge is known to be written. What the core refuses, and what is too large, is not kept.
+import type { Context, MiddlewareHandler } from 'hono';
+import { namesTag } from '../core/contract/etag.ts';
+import { mayName } from '../core/contract/keys.ts';
+import { asProblem } from '../core/contract/problems.ts';
+import type { WholeTensor } from '../core/contract/whole-tensor.ts';
+import type { EdgeEnv } from './app.ts';
+import type { HotAnswer, HotStore } from './hot-store.ts';
+
+type C = Context<EdgeEnv>;
+
+/** What a core has under a key: all of it, the word that what has this etag is still it, or what is only to be passed on. */
+export type Brought = WholeTensor | 'unchanged' | { readonly passed: Response } | undefined;
+
+export interface HotSource {
+  readonly bring: (c: C, key: string, etag: string | undefined) => Promise<Brought>;
+  /** Without having been told of a change. */
+  readonly freshMs: number;
+  readonly staleMs: number;
+  readonly errorMs: number;
+  /** Whether one request's question may be waited for by another; on Workers it dies with the request that asked. */
+  readonly shared: boolean;
+  readonly now: () => number;
+}
+
+export interface HotKeys {
+  readonly link: MiddlewareHandler<EdgeEnv>;
+  /** What is under the key is not what it was, or nothing; of a whole tenant, or of all, where that is not known more closely. */
+  changed(tenant?: string, key?: string): void;
+  stats(): HotStats;
+}
+
+export interface HotStats {
+  readonly bytes: number;
+  readonly count: number;
+  readonly evictions: number;
+  readonly answered: Readonly<Record<'fresh' | 'stale' | 'in_need', number>>;
+  readonly brought: number;
+}
+
+interface Flight {
+  readonly done: Promise<HotAnswer | { readonly passed: Response } | undefined>;
+  /** Something was changed since: what it brings is for those who asked before. */
+  outdated: boolean;
+}
+
+const TENSORS = '/v1/tensors/';
+const KEY = /^[\w.:/-]{1,512}$/;
+
+export function createHotKeys(store: HotStore, source: HotSource): HotKeys {
+  const { now, freshMs, staleMs, errorMs } = source;
+  const flights = new Map<string, Flight>();
+  const given = new WeakSet<Response>();
+  const answered = { fresh: 0, stale: 0, in_need: 0 };
+  let brought = 0;
+
+  function changed(tenant?: string, key?: string): void {
+    if (tenant === undefined) store.clear();
+    else if (key === undefined) store.dropTenant(tenant);
+    else store.drop(tenant, key);
+    for (const id of key === undefined ? [...flights.keys()] : [idOf(tenant ?? '', key)]) {
+      const flight = flights.get(id);
+      if (!flight || (tenant !== undefined && !id.startsWith(`${tenant}\0`))) continue;
+      flight.outdated = true;
+      flights.delete(id);
+    }
+  }
+
+  /** Asks the core, or waits for who does. */
+  function ask(c: C, tenant: string, key: string, held: HotAnswer | undefined): Flight {
+    const id = idOf(tenant, key);
+    const underWay = source.shared ? flights.get(id) : undefined;
+    if (underWay) return underWay;
+    const since = now();
+    brought++;
+    const flight: Flight = { outdated: false, done: source.bring(c, key, held?.headers.etag).then(keep).finally(land) };
+    flights.set(id, flight);
+    return flight;
+
+    function keep(found: Brought) {
+      const answer = found === 'unchanged' ? held && { ...held, since } : dated(found, since);
+      if (flight.outdated) return answer;
+      if (answer && 'bytes' in answer) store.put(tenant, key, answer);
+      else store.drop(tenant, key);
+      return answer;
+    }
+    function land(): void {
+      if (flights.get(id) === flight) flights.delete(id);
+    }
+  }
+
+  async function read(c: C, tenant: string, key: string): Promise<Response | undefined> {
+    const held = store.find(tenant, key);
+    if (held && held.expiresAt > now()) return again(c, tenant, key, held);
+    if (held) store.drop(tenant, key);
+    if (c.req.method === 'HEAD' || !store.isWanted(tenant, key)) return undefined;
+    return first(c, ask(c, tenant, key, undefined));
+  }
+
+  /** What the core refuses, it refuses to each by itself; and what is only passed on, one can have. */
+  async function first(c: C, { done }: Flight): Promise<Response | undefined> {
+    const found = await done;
+    if (!found) return undefined;
+    if ('bytes' in found) return respond(c, found, 'fwd=miss; stored');
+    if (given.has(found.passed)) return undefined;
+    given.add(found.passed);
+    return found.passed;
+  }
+
+  async function again(c: C, tenant: string, key: string, held: HotAnswer): Promise<Response | undefined> {
+    const age = now() - held.since;
+    if (age < freshMs) return count('fresh', c, held);
+    if (source.shared && age < freshMs + staleMs) {
+      ask(c, tenant, key, held).done.catch(() => {}); // whoever asks when it is no longer stale is told
+      return count('stale', c, held);
+    }
+    try {
+      return await first(c, ask(c, tenant, key, held));
+    } catch (thrown) {
+      const isInNeed = asProblem(thrown).status >= 500 && age < errorMs && store.find(tenant, key) === held;
+      if (!isInNeed) throw thrown;
+      return count('in_need', c, held);
+    }
+  }
+
+  function count(how: keyof typeof answered, c: C, held: HotAnswer): Response {
+    answered[how]++;
+    return respond(
+      c,
+      held,
+      how === 'fresh' ? 'hit' : how === 'stale' ? 'hit; detail=stale' : 'fwd=stale; detail=error',
+    );
+  }
+
+  function respond(c: C, { bytes, headers, since }: HotAnswer, status: string): Response {
+    const age = String(Math.max(0, Math.floor((now() - since) / 1000)));
+    const said = { ...headers, age, 'cache-status': `blatam; ${status}` };
+    const { etag = '' } = headers;
+    if (namesTag(c.req.header('if-none-match'), etag))
+      return c.body(null, 304, { etag, age, 'cache-status': said['cache-status'] });
+    return c.req.method === 'HEAD' ? c.body(null, 200, said) : c.body(bytes as Uint8Array<ArrayBuffer>, 200, said);
+  }
+
+  return {
+    changed,
+    stats: () => ({ bytes: store.bytes, count: store.count, evictions: store.evictions, answered, brought }),
+    async link(c, next) {
+      const { tenant, scopes, restrictions } = c.get('caller');
+      const key = keyOf(c.req.url);
+      const isRead = c.req.method === 'GET' || c.req.method === 'HEAD';
+      const mayRead = key !== undefined && scopes.includes('tensors:read') && mayName(restrictions, key);
+      if (isRead && mayRead) {
+        const answer = await read(c, tenant, key);
+        if (answer) return answer;
+      }
+      if (isRead) return next();
+      // which tensors of a tenant a call of another kind has changed, only the core knows
+      const told = () => (key !== undefined || freshMs < Number.POSITIVE_INFINITY) && changed(tenant, key);
+      told();
+      try {
+        await next();
+      } finally {
+        told();
+      }
+    },
+  };
+}
+
+function dated(found: Exclude<Brought, 'unchanged'>, since: number) {
+  if (!found || 'passed' in found) return found;
+  const { expires } = found.headers;
+  return { ...found, since, expiresAt: expires === undefined ? Number.POSITIVE_INFINITY : Date.parse(expires) };
+}
+
+const idOf = (tenant: string, key: string): string => `${tenant}\0${key}`;
+
+/** As it was sent, where it could be a key; what is none the core says. */
+function keyOf(url: string): string | undefined {
+  const at = url.indexOf('/', url.indexOf('://') + 3);
+  if (!url.startsWith(TENSORS, at)) return undefined;
+  const key = url.slice(at + TENSORS.length);
+  return KEY.test(key) ? key : undefined;
+}
