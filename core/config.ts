@@ -165,6 +165,19 @@ export const coreSettings = {
     '50',
     'share of the adapters that what was hot before a restart may take again; 0: none',
   ),
+  BACKUP_DIR: setting(
+    text.transform((path) => (path === '' ? undefined : resolve(path))),
+    '',
+    'where backups lie, on a disk of their own if possible; unset: DATA_DIR/backups',
+  ),
+  BACKUP_EVERY_HOURS: setting(integer(0, 8760), '24', 'how often a backup is made (0: only when asked for)'),
+  BACKUP_KEEP: setting(integer(1, 10_000), '7', 'most backups kept; the newest that is whole always is'),
+  BACKUP_KEEP_DAYS: setting(integer(1, 36_500), '30', 'how long a backup is kept'),
+  BACKUP_DRILL_EVERY_HOURS: setting(
+    integer(0, 8760),
+    '168',
+    'how often the newest backup is restored on trial and read (0: only when asked for)',
+  ),
   MASTER_KEY: setting(secret(32), '', 'base64, seals the secrets in the database; unset: DATA_DIR/master.key'),
 } as const;
 

@@ -3,7 +3,6 @@
 // back for the rest by its number.
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { leaving, write } from './bodies.ts';
-import type { KvNumberedEvent } from './contract/kv-calls.ts';
 import { problem } from './contract/problems.ts';
 import type { C } from './route.ts';
 
@@ -12,8 +11,14 @@ const QUIET_MS = 15_000;
 /** What a browser is to wait before it comes back, in ms. */
 const HEAD = 'retry: 2000\n';
 
+/** What it is, and its number among those that are told here; all else is its data. */
+export interface NumberedEvent {
+  readonly id: number;
+  readonly type: string;
+}
+
 /** A number comes at once, and then whenever there was nothing to tell for so long. */
-export type Follow = (quietMs: number, signal: AbortSignal) => AsyncGenerator<KvNumberedEvent | number, void, void>;
+export type Follow = (quietMs: number, signal: AbortSignal) => AsyncGenerator<NumberedEvent | number, void, void>;
 
 export async function sendEvents(c: C, follow: Follow, takenMs?: number): Promise<Response> {
   const { outgoing } = c.env;
@@ -38,7 +43,7 @@ export async function sendEvents(c: C, follow: Follow, takenMs?: number): Promis
   return RESPONSE_ALREADY_SENT;
 }
 
-function textOf(told: KvNumberedEvent | number): string {
+function textOf(told: NumberedEvent | number): string {
   if (typeof told === 'number') return `id: ${told}\n\n`;
   const { id, ...event } = told;
   return `id: ${id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;

@@ -2,11 +2,18 @@
 // with CORE_URLS only the edge, before cores elsewhere.
 import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { appendAudit } from '../db/audit.ts';
 import { openDatabase } from '../db/client.ts';
 import { lockFolder } from '../db/folder-lock.ts';
 import { edgeSettings, readEdgeConfig } from '../edge/config.ts';
 import { type Listener, listen, startEdge } from '../edge/node.ts';
 import { createAudit } from './audit.ts';
+import type { AuditLine } from './backups/asker.ts';
+import { openBackups } from './backups/backups.ts';
+import { finishPlacing } from './backups/placing.ts';
+import { completeRestore } from './backups/restoring.ts';
+import { databaseRows } from './backups/rows.ts';
+import { wordsOf } from './backups/words.ts';
 import { openCache } from './cache/cache.ts';
 import { createClaims } from './cache/claims.ts';
 import { openDigests } from './cache/digest.ts';
@@ -28,6 +35,8 @@ import { createMetrics } from './metrics.ts';
 import { describePresets, withPresets } from './presets.ts';
 import { createReadiness } from './readiness.ts';
 import { createServer } from './server.ts';
+import { openChangingStore } from './store/changing.ts';
+import { realDisk } from './store/disk.ts';
 import { openStore } from './store/store.ts';
 import { wholeTensor } from './tensor-answers.ts';
 import { assertSettled } from './upgrade/journal.ts';
@@ -97,6 +106,12 @@ async function startCore(config: CoreConfig) {
   let forgetLost = () => {};
   let tellEdge: (tenant: string, key: string) => void = () => {};
   let mend: (tenant: string, key: string) => void = () => {};
+  await finishPlacing(dataDir, realDisk, log);
+  const openStoreHere = () =>
+    openStore(join(dataDir, 'cache'), log, {
+      scrubBytesPerSecond: config.SCRUB_MIB_PER_SECOND * 2 ** 20,
+      damaged: ({ tenant, key }) => mend(tenant, key),
+    });
   const opening = [
     openDatabase({ url: config.DATABASE_URL, dataDir, log, poolMax: config.DATABASE_POOL }),
     openPool({
@@ -111,10 +126,7 @@ async function startCore(config: CoreConfig) {
       log,
       onLost: () => forgetLost(),
     }),
-    openStore(join(dataDir, 'cache'), log, {
-      scrubBytesPerSecond: config.SCRUB_MIB_PER_SECOND * 2 ** 20,
-      damaged: ({ tenant, key }) => mend(tenant, key),
-    }),
+    openChangingStore(openStoreHere),
   ] as const;
   const [database, pool, store] = await Promise.all([
     remember('database', opening[0]),
@@ -181,6 +193,21 @@ async function startCore(config: CoreConfig) {
     kv.dropLost();
   };
   opened.push({ name: 'cache', close: cache.close });
+  const restoring = {
+    ...{ dataDir, log, disk: realDisk, rows: databaseRows(database.query, realDisk) },
+    audit: (line: AuditLine) => appendAudit(database.query, line),
+  };
+  await completeRestore(restoring);
+  const backups = await remember(
+    'backups',
+    openBackups({
+      ...restoring,
+      ...{ store, flush: cache.flushed, startOver: cache.startOver, now: Date.now },
+      folder: config.BACKUP_DIR ?? join(dataDir, 'backups'),
+      retention: { count: config.BACKUP_KEEP, days: config.BACKUP_KEEP_DAYS },
+      schedule: { everyHours: config.BACKUP_EVERY_HOURS, drillEveryHours: config.BACKUP_DRILL_EVERY_HOURS },
+    }),
+  );
   const claims = createClaims({ now: Date.now });
   setInterval(claims.expire, CLAIMS_MS).unref();
   beforeStop.push(claims.close);
@@ -194,14 +221,16 @@ async function startCore(config: CoreConfig) {
       return { ok: true, detail: database.kind };
     },
     adapters: () => ({ ok: pool.ready, detail: pool.summary }),
+    backups: () => ({ ok: true, detail: wordsOf(backups.status, Date.now()) }),
   });
   const metrics = createMetrics();
-  metrics.watch({ cache, claims, kv, pool, pieces, store });
+  metrics.watch({ cache, claims, kv, pool, pieces, store, backups });
   const server = createServer({
     cache,
     claims,
     kv,
     pool,
+    backups,
     readiness,
     metrics,
     authenticate: createAuthenticate({ crypto: nodeCrypto, keyring, nonces, now: Date.now, internalSecret }),

@@ -1,6 +1,7 @@
 // The core's metrics, in Prometheus' words. Routes and codes are the only labels that callers influence, and both come from
 // fixed lists; gauges are read from their rooms when somebody asks.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Backups } from './backups/backups.ts';
 import type { Cache } from './cache/cache.ts';
 import type { Claims } from './cache/claims.ts';
 import type { Kv } from './cache/kv/kv.ts';
@@ -26,6 +27,7 @@ export interface CoreMetrics {
     pool: Pool;
     pieces: Pieces;
     store: Pick<Store, 'report'>;
+    backups: Pick<Backups, 'status'>;
   }): void;
   text(): Promise<string>;
 }
@@ -75,7 +77,7 @@ export function createMetrics(): CoreMetrics {
       const end = requests.startTimer({ method: METHODS.has(method) ? method : 'other' });
       return (route, status) => end({ route, status });
     },
-    watch({ cache, claims, kv, pool, pieces, store }) {
+    watch({ cache, claims, kv, pool, pieces, store, backups }) {
       gauge('blatam_cache_entries', 'Entries held.', undefined, () => [['', cache.stats().entries]]);
       gauge('blatam_cache_bytes', 'Bytes held, by where they lie.', 'tier', () => {
         const { hot, disk } = cache.stats().bytes;
@@ -175,6 +177,27 @@ export function createMetrics(): CoreMetrics {
         pairs().map(([name, { alarm }]) => [name, Number(alarm)]),
       );
       gauge('blatam_kv_pinned_bytes', 'Bytes of KV that pins keep.', undefined, () => [['', kv.stats().pinned.bytes]]);
+      gauge('blatam_backups', 'Backups that are kept.', undefined, () => [['', backups.status.count]]);
+      gauge('blatam_backup_age_seconds', 'Since the newest that is whole; NaN: there is none.', undefined, () => {
+        const { newest } = backups.status;
+        return [['', newest ? (Date.now() - newest.atMs) / 1000 : Number.NaN]];
+      });
+      gauge('blatam_backup_bytes', 'Of the newest that is whole, and how much of it was copied.', 'what', () => {
+        const { bytes = 0, copied } = backups.status.newest ?? {};
+        return Object.entries({ all: bytes, copied: copied?.bytes ?? 0 });
+      });
+      gauge('blatam_backup_seconds', 'How long the newest that is whole took.', undefined, () => [
+        ['', backups.status.newest?.seconds ?? 0],
+      ]);
+      gauge(
+        'blatam_backup_drill_failed',
+        '1 while the last drill found no backup that can be restored.',
+        undefined,
+        () => [['', backups.status.alarm ? 1 : 0]],
+      );
+      counter('blatam_backup_failures_total', 'What failed of backups, by what it was.', 'kind', () =>
+        Object.entries(backups.status.failures),
+      );
       gauge('blatam_pieces_free', 'Pieces of memory that no payload holds.', undefined, () => [['', pieces.free]]);
       gauge('blatam_pieces_waiting', 'Payloads that wait for a piece.', undefined, () => [['', pieces.waiting]]);
       const adapter = (name: string, help: string, read: (a: AdapterReport) => number) =>

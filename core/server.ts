@@ -3,6 +3,8 @@
 // One boundary turns what rooms throw into problem documents. Nothing is done here that a room could do.
 import { Hono } from 'hono';
 import type { Audit } from './audit.ts';
+import { addBackupRoutes } from './backup-routes.ts';
+import type { Backups } from './backups/backups.ts';
 import { addBatchRoutes } from './batch-routes.ts';
 import { leaving } from './bodies.ts';
 import type { Cache } from './cache/cache.ts';
@@ -37,6 +39,7 @@ export interface ServerParts {
   readonly claims: Claims;
   readonly kv: Kv;
   readonly pool: Pool;
+  readonly backups: Backups;
   readonly authenticate: Authenticate;
   readonly readiness: Readiness;
   readonly metrics: CoreMetrics;
@@ -151,6 +154,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   addKvRoutes(app, parts.kv);
   addCacheRoutes(app, cache, parts.kv);
   addKeyRoutes(app, parts);
+  addBackupRoutes(app, parts.backups);
   app.get('/v1/adapters', (c) => {
     allow(c, 'tensors:read', 'adapters');
     return c.json({ adapters: pool.report() });

@@ -12,13 +12,14 @@ import { type House, type Link, readHouse, readSource, type Source, waysFrom } f
 const FOR_SERVING = [
   ...['core', 'core/bodies.ts', 'core/metrics.ts', 'core/route.ts', 'core/event-stream.ts', 'core/tensor-answers.ts'],
   ...[
+    'core/backup-routes.ts',
     'core/batch-routes.ts',
     'core/cache-routes.ts',
     'core/claim-routes.ts',
     'core/key-routes.ts',
     'core/kv-routes.ts',
   ],
-  ...['core/contract', 'core/gpu', 'core/cache', 'core/store', 'core/cluster', 'core/jobs', 'db'],
+  ...['core/contract', 'core/gpu', 'core/cache', 'core/store', 'core/backups', 'core/cluster', 'core/jobs', 'db'],
 ];
 
 /** A room is a folder, or a file with rights of its own. Each may import itself and: */
@@ -31,6 +32,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/gpu': ['core/contract', 'shaders'],
   'core/codec': ['core/contract', 'shaders', 'core/gpu'],
   'core/store': ['core/contract'],
+  'core/backups': ['core/contract', 'core/store', 'db'],
   'core/cache': ['core/contract', 'core/gpu', 'core/codec', 'core/store'],
   'core/upgrade': ['core/contract', 'core/store', 'core/config.ts', 'core/presets.ts', 'db'],
   'core/cluster': ['core/contract'],
@@ -39,6 +41,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/server.ts': FOR_SERVING,
   'core/bodies.ts': FOR_SERVING,
   'core/route.ts': FOR_SERVING,
+  'core/backup-routes.ts': FOR_SERVING,
   'core/batch-routes.ts': FOR_SERVING,
   'core/cache-routes.ts': FOR_SERVING,
   'core/claim-routes.ts': FOR_SERVING,

@@ -112,6 +112,10 @@ export interface Cache {
   mend(tenant: string, key: string): Promise<boolean>;
   /** What contradicts the invariants of arenas and index, a line each; none if all is well. */
   check(): string[];
+  /** What was answered `back` before is on disk, or has failed to come there. */
+  flushed(): Promise<void>;
+  /** The store has become another: what is held is what that has. Readers finish on what they began with. */
+  startOver(): void;
   /** An adapter's process is gone: forget what was only there. */
   dropLost(): void;
   stats(): CacheStats;
@@ -154,11 +158,14 @@ export function openCache(options: CacheOptions): Cache {
   const sweep = startSweep({ due: holdings.expired, discard: (entry) => discard(entry.id, entry), log });
   const tally = createTally({ pool, store, holdings, curve, flushes, departures, sweep, prefetch });
 
-  for (const record of store.found) {
-    const entry = newEntry(record, undefined, true);
-    ledger.add(entry.id, record);
-    holdings.insert(entry);
+  function fill(): void {
+    for (const record of store.found) {
+      const entry = newEntry(record, undefined, true);
+      ledger.add(entry.id, record);
+      holdings.insert(entry);
+    }
   }
+  fill();
   const heat =
     options.heat &&
     startHeat({
@@ -251,6 +258,12 @@ export function openCache(options: CacheOptions): Cache {
     warmed: heat?.warmed ?? Promise.resolve(0),
     mend: mends.mend,
     check: () => [...pool.faults(), ...holdings.faults()],
+    flushed: flushes.done,
+    startOver() {
+      ledger.clear();
+      holdings.clear();
+      fill();
+    },
     dropLost: departures.dropLost,
     stats: tally.stats,
     tenantStats: (tenant) => ({

@@ -35,6 +35,8 @@ export interface Holdings {
   insert(entry: Entry): void;
   /** Out of the index; the disk is another matter. */
   remove(entry: Entry): void;
+  /** The same with all of them. */
+  clear(): void;
   /** The entry has pages. */
   heat(entry: Entry, lease: GpuLease): void;
   /** Gives its pages back, if it has any. */
@@ -268,6 +270,9 @@ export function createHoldings(now: () => number, options: HoldingsOptions = {})
     },
     insert,
     remove,
+    clear() {
+      for (const entry of [...entries.values()]) remove(entry);
+    },
     heat,
     cool,
     move,

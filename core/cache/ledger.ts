@@ -16,6 +16,8 @@ export interface Ledger {
   begin(tenant: string, bytes: number, aligned: boolean): Promise<StoreWriter>;
   /** On disk, synced, when it resolves. */
   commit(entry: Entry, writer: StoreWriter): Promise<{ deduplicated: boolean }>;
+  /** Nothing is known of the disk any more. */
+  clear(): void;
   /** Nothing is on disk under the id when it resolves. */
   forget(id: string): Promise<void>;
 }
@@ -76,6 +78,10 @@ export function createLedger(store: Pick<Store, 'begin' | 'remove'>, bytesMax = 
       records.set(entry.id, entry.record);
       entry.onDisk = true;
       return done;
+    },
+    clear() {
+      records.clear();
+      bytesOf.clear();
     },
     async forget(id) {
       const record = records.get(id);

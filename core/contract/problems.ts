@@ -42,6 +42,13 @@ const registry = {
   pin_unknown: [404, 'No such pin'],
   pins_full: [507, 'No more can be pinned'],
   kv_followers_full: [503, 'Too many event streams are open'],
+  // backups
+  backup_unknown: [404, 'No such backup'],
+  backup_empty: [422, 'There is nothing to back up'],
+  backup_busy: [409, 'Another backup, check or restore is under way'],
+  backup_damaged: [409, 'The backup is damaged'],
+  backup_failed: [503, 'The backup could not be made'],
+  restoring: [503, 'A backup is being put in place'],
   // safetensors
   tensors_truncated: [422, 'The safetensors body is shorter than it says'],
   tensors_trailing: [422, 'The safetensors body is longer than it says'],
@@ -106,6 +113,7 @@ export const asProblem = (thrown: unknown): Problem =>
 /** The answer that a caller sees. */
 export function problemResponse(p: Problem, requestId: string): Response {
   const { status, code } = p;
+  const { retryAfterSeconds } = p.extra;
   const document = {
     type: `urn:problem-type:blatam:${code}`,
     title: registry[code][1],
@@ -117,6 +125,10 @@ export function problemResponse(p: Problem, requestId: string): Response {
   };
   return new Response(JSON.stringify(document), {
     status,
-    headers: { 'content-type': 'application/problem+json', 'x-request-id': requestId },
+    headers: {
+      'content-type': 'application/problem+json',
+      'x-request-id': requestId,
+      ...(typeof retryAfterSeconds === 'number' && { 'retry-after': String(retryAfterSeconds) }),
+    },
   });
 }

@@ -20,6 +20,8 @@ export interface Store {
   readonly found: readonly StoredRecord[];
   /** Records that the start could not serve, by name, with the reason. */
   readonly lost: readonly LostRecord[];
+  /** What is held now. */
+  readonly entries: number;
   readonly bytes: number;
   /** `aligned`: pieces lie and are written at multiples of 4096, and may be zeroed behind their length (PayloadFile). */
   begin(aligned: boolean): Promise<StoreWriter>;
@@ -189,6 +191,9 @@ export async function openStore(
   return {
     found,
     lost,
+    get entries() {
+      return catalog.size;
+    },
     get bytes() {
       return catalog.bytes;
     },
