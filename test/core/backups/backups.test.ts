@@ -1,0 +1,207 @@
+// The room of backups over a real store: what is scheduled happens, what is too much goes, what fails is told and leaves nothing.
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { JobEvent } from '../../../core/backups/jobs.ts';
+import { wordsOf } from '../../../core/backups/words.ts';
+import { realDisk } from '../../../core/store/disk.ts';
+import { type BackupsWorld, ME, openWorld, type WorldOptions } from '../../support/backups.ts';
+import { assertSameBytes } from '../../support/bytes.ts';
+import { folder } from '../../support/folders.ts';
+import { seeded } from '../../support/seeded.ts';
+import { bytesUnder, putBytes } from '../../support/store.ts';
+
+const random = seeded();
+const HOUR = 3_600_000;
+
+async function world(t: TestContext, options: Partial<WorldOptions> = {}, dataDir = folder(t)) {
+  const opened = await openWorld(dataDir, { disk: realDisk, ...options });
+  let isOpen = true;
+  const close = async () => {
+    if (isOpen) await opened.close();
+    isOpen = false;
+  };
+  t.after(close);
+  return { ...opened, dataDir, close };
+}
+
+async function made({ backups, clock }: BackupsWorld): Promise<string> {
+  const { id, ended } = await backups.create(ME);
+  await ended;
+  clock.now += 1000;
+  return id;
+}
+
+const filesBelow = (path: string): string[] =>
+  readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+
+test('look() makes a backup when one is due, then the drill, and nothing of an empty store', async (t) => {
+  const it = await world(t);
+  await it.backups.look();
+  assert.deepEqual(await it.backups.list(), []);
+  await putBytes(it.store, 'k', random.bytes(1000));
+  await it.backups.look();
+  const [first] = await it.backups.list();
+  assert.deepEqual([first?.reason, first?.by, first?.drilled], ['schedule', 'schedule', undefined]);
+  it.clock.now += HOUR;
+  await it.backups.look();
+  assert.deepEqual((await it.backups.list())[0]?.drilled, { atMs: it.clock.now, faults: [] });
+  await it.backups.look();
+  assert.equal((await it.backups.list()).length, 1);
+  it.clock.now += 24 * HOUR;
+  await it.backups.look();
+  assert.equal((await it.backups.list()).length, 2);
+  assert.deepEqual(
+    it.audit.map(({ action }) => action),
+    ['backup.created', 'backup.drilled', 'backup.created'],
+  );
+});
+
+test('beyond the count the oldest go, and each that stays is whole by itself', async (t) => {
+  const it = await world(t, { keep: 2 });
+  const ids: string[] = [];
+  for (let i = 0; i < 4; i++) {
+    await putBytes(it.store, `k${i}`, random.bytes(100_000));
+    ids.push(await made(it));
+  }
+  const left = await it.backups.list();
+  assert.deepEqual(
+    left.map(({ id }) => id),
+    ids.slice(2).reverse(),
+  );
+  for (const { id } of left) await (await it.backups.verify(id, ME)).ended;
+  assert.ok((await it.backups.list()).every(({ state, verified }) => state === 'whole' && verified));
+});
+
+test('two in one second have two names', async (t) => {
+  const it = await world(t);
+  await putBytes(it.store, 'k', random.bytes(1000));
+  const first = await made(it);
+  it.clock.now -= 1000;
+  assert.notEqual(await made(it), first);
+});
+
+test('one that was cut is no backup, cannot be restored, and is removed by the next', async (t) => {
+  let cut = true;
+  const disk = {
+    ...realDisk,
+    reached(point: string) {
+      if (point === 'backup copied' && cut) throw new Error('cut');
+    },
+  };
+  const it = await world(t, { disk });
+  await putBytes(it.store, 'k', random.bytes(100_000));
+  const { id, ended } = await it.backups.create(ME);
+  await assert.rejects(ended);
+  assert.deepEqual([it.backups.jobOf(id)?.state, it.backups.status.failures.create], ['failed', 1]);
+  assert.ok(!existsSync(join(it.dataDir, 'backups', id)));
+  mkdirSync(join(it.dataDir, 'backups', id, 'cache'), { recursive: true }); // as a kill would leave it
+  assert.equal((await it.backups.find(id)).state, 'unfinished');
+  await assert.rejects(it.backups.restore(id, ME), { code: 'backup_unknown' });
+  cut = false;
+  it.clock.now += 1000;
+  await made(it);
+  assert.deepEqual(
+    (await it.backups.list()).map(({ state }) => state),
+    ['whole'],
+  );
+});
+
+test('a drill finds what is damaged, raises the alarm, and leaves nothing behind; a good one ends the alarm', async (t) => {
+  const it = await world(t);
+  await putBytes(it.store, 'k', random.bytes(100_000));
+  const id = await made(it);
+  const file = filesBelow(join(it.dataDir, 'backups', id)).find((path) => path.endsWith('.safetensors')) ?? '';
+  const bytes = readFileSync(file);
+  bytes[5000] = (bytes[5000] ?? 0) ^ 1;
+  writeFileSync(file, bytes);
+  await assert.rejects((await it.backups.drill(id, ME)).ended, { code: 'backup_damaged' });
+  assert.match(it.backups.status.alarm ?? '', /\.safetensors of .* is not as it was/);
+  assert.match(wordsOf(it.backups.status, it.clock.now), /^ALARM: a drill failed/);
+  assert.equal(it.backups.status.newest, undefined);
+  assert.deepEqual(readdirSync(join(it.dataDir, 'backups')), [id]);
+  it.clock.now += 1000;
+  const next = await made(it); // takes nothing over from the damaged one
+  assert.deepEqual((await it.backups.find(next)).copied?.files, (await it.backups.find(next)).files);
+  await (await it.backups.drill(next, ME)).ended;
+  assert.equal(it.backups.status.alarm, undefined);
+});
+
+test('what the store had lost is no fault of the backup', async (t) => {
+  const it = await world(t);
+  await putBytes(it.store, 'good', random.bytes(1000));
+  const { digest } = await putBytes(it.store, 'bad', random.bytes(100_000));
+  const file = filesBelow(join(it.dataDir, 'cache')).find((path) => path.includes(digest)) ?? '';
+  writeFileSync(file, random.bytes(100_000));
+  const id = await made(it);
+  await (await it.backups.drill(id, ME)).ended;
+  assert.equal((await it.backups.find(id)).state, 'whole');
+});
+
+test('follow() tells how far it is, then the end, and stops', async (t) => {
+  const it = await world(t);
+  for (let i = 0; i < 20; i++) await putBytes(it.store, `k${i}`, random.bytes(100_000));
+  const { id, ended } = await it.backups.create(ME);
+  const told: (JobEvent | number)[] = [];
+  for await (const one of it.backups.follow(id, 60_000, AbortSignal.timeout(60_000))) told.push(one);
+  await ended;
+  const last = told.at(-1) as JobEvent;
+  assert.deepEqual([last.type, last.result?.entries], ['done', 20]);
+  assert.ok(told.every((one) => typeof one === 'number' || ['progress', 'done'].includes(one.type)));
+});
+
+test('a restore brings the state back; its rows wait where the database is away, until a start that has it', async (t) => {
+  let isAway = true;
+  const dataDir = folder(t);
+  let started = 0;
+  const it = await world(t, { failMerge: () => isAway, startedOver: () => started++ }, dataDir);
+  const bytes = random.bytes(100_000);
+  const record = await putBytes(it.store, 'k', bytes);
+  writeFileSync(join(dataDir, 'cache', 'heat.json'), '{"then":1}');
+  const id = await made(it);
+  await putBytes(it.store, 'k', random.bytes(50));
+  await putBytes(it.store, 'later', random.bytes(50));
+  mkdirSync(join(dataDir, 'cache', 'kv'));
+  writeFileSync(join(dataDir, 'cache', 'heat.json'), '{"then":2}');
+  await (await it.backups.restore(id, ME)).ended;
+  const { safety, rows, entries } = it.backups.jobOf(id)?.result ?? {};
+  assert.deepEqual([started, entries, rows], [1, 1, null]);
+  assert.equal((await it.backups.find(String(safety))).entries, 2);
+  assertSameBytes(await bytesUnder(it.store, record), bytes, 'k');
+  assert.ok(existsSync(join(dataDir, 'cache', 'kv')), 'what is not the store’s stays');
+  assert.equal(readFileSync(join(dataDir, 'cache', 'heat.json'), 'utf8'), '{"then":1}');
+  assert.ok(!existsSync(join(dataDir, 'cache.before')));
+  assert.equal(it.audit.filter(({ action }) => action === 'backup.restored').length, 0);
+  await it.close();
+  isAway = false;
+  const again = await world(t, {}, dataDir);
+  assert.deepEqual(
+    again.audit.map(({ action, actor, subject }) => [action, actor, subject]),
+    [['backup.restored', 'me', id]],
+  );
+  assertSameBytes(await bytesUnder(again.store, record), bytes, 'k after a start');
+  await again.close();
+  const third = await world(t, {}, dataDir);
+  assert.deepEqual(third.audit, []);
+});
+
+test('what is under way is given up when the room closes, and the store is as it was', async (t) => {
+  const dataDir = folder(t);
+  const it = await world(t, {}, dataDir);
+  for (let i = 0; i < 30; i++) await putBytes(it.store, `k${i}`, random.bytes(70_000));
+  const id = await made(it);
+  await putBytes(it.store, 'later', random.bytes(10));
+  const { ended } = await it.backups.restore(id, ME);
+  const failing = assert.rejects(ended, { code: 'stopping' });
+  await it.backups.close();
+  await failing;
+  assert.equal(it.store.entries, 31);
+  await assert.rejects(it.backups.create(ME), { code: 'stopping' });
+  await it.store.close();
+  const again = await world(t, {}, dataDir);
+  assert.equal(again.store.entries, 31);
+  assert.deepEqual(readdirSync(dataDir).sort(), ['backups', 'cache']);
+});
