@@ -5,6 +5,7 @@ import type { Backups, Begun } from './backups/backups.ts';
 import type { Backup } from './backups/catalogue.ts';
 import type { Job } from './backups/jobs.ts';
 import { type BackupAnswer, type BackupJob, backupQuerySchema, restoreQuerySchema } from './contract/backups.ts';
+import { OPERATOR_SCOPE } from './contract/keys.ts';
 import { parseQuery } from './contract/messages.ts';
 import { sendEvents } from './event-stream.ts';
 import { allow, type CoreEnv } from './route.ts';
@@ -46,6 +47,7 @@ export function addBackupRoutes(app: Hono<CoreEnv>, backups: Backups): void {
     return answer(c, backups, await backups.drill(c.req.param('id'), by), wait);
   });
   app.post('/v1/backups/:id/restore', async (c) => {
+    allow(c, OPERATOR_SCOPE, 'backup-restore'); // every tenant's tensors change
     const by = askerOf(c, 'backup-restore');
     const { wait, safety } = parseQuery(restoreQuerySchema, new URL(c.req.url).searchParams);
     return answer(c, backups, await backups.restore(c.req.param('id'), by, { safety }), wait);

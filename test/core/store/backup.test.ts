@@ -126,6 +126,22 @@ test('what is damaged in the store reaches no backup, and is in the next one whe
   await restored.close();
 });
 
+test('what is missing in the store is left out, by name, and the rest is backed up', async (t) => {
+  const { base, store } = await world(t, 5);
+  const record = await putBytes(store, 'd', random.bytes(200_000));
+  rmSync(filesOf(join(base, 'cache')).find((path) => path.includes(record.digest)) ?? assert.fail());
+  const { leftOut, entries } = await store.backUp({ to: join(base, 'first'), now: NOW });
+  assert.deepEqual([leftOut.length, entries], [1, 6]);
+  assert.match(leftOut[0] ?? '', new RegExp(record.digest));
+  await restoreBackup(join(base, 'first'), join(base, 'restored'));
+  const restored = await openStore(join(base, 'restored'), () => {});
+  assert.deepEqual(
+    restored.lost.map(({ payload }) => payload),
+    leftOut,
+  );
+  await restored.close();
+});
+
 test('what is missing in the backup before is copied anew', async (t) => {
   const { base, store, model } = await world(t, 60);
   const first = join(base, 'first');
