@@ -1,7 +1,6 @@
 // The edge on Node: beside a core in the same process, or before a core elsewhere (CORE_URLS). `npm start` does both
 // (core/main.ts).
 import { type HttpBindings, type ServerType, serve } from '@hono/node-server';
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { nodeCrypto } from '../core/contract/crypto-node.ts';
 import type { Handover } from '../core/contract/internal.ts';
 import { metricsGuard } from '../core/contract/metrics-guard.ts';
@@ -9,7 +8,7 @@ import { memoryNonces } from '../core/contract/nonces.ts';
 import { createRefusals, type Refusals } from '../core/contract/refusals.ts';
 import { createVerifier, type Key, type Nonces } from '../core/contract/signatures.ts';
 import type { WholeTensor } from '../core/contract/whole-tensor.ts';
-import { createEdge, type EdgeMetrics } from './app.ts';
+import { createEdge } from './app.ts';
 import { SMALL_BODY_BYTES } from './body.ts';
 import type { EdgeConfig } from './config.ts';
 import {
@@ -22,6 +21,7 @@ import {
 } from './forward.ts';
 import { createHotKeys, type HotKeys } from './hot-keys.ts';
 import { createHotStore } from './hot-store.ts';
+import { createEdgeMetrics } from './metrics.ts';
 
 /** Above the idle time of the clients in front, so that a reused connection is not cut under a request. */
 const KEEP_ALIVE_MS = 75_000;
@@ -185,51 +185,4 @@ function elsewhere(config: EdgeConfig, log: (line: string) => void): Behind {
     refusals: createRefusals({ write: refusalsElsewhere(core), now: Date.now, log }),
     nonces: memoryNonces({ max: config.NONCES_MAX, now: Date.now }),
   };
-}
-
-function createEdgeMetrics(hotKeys: HotKeys | undefined): EdgeMetrics {
-  const registry = new Registry();
-  if (hotKeys) watchHotKeys(registry, hotKeys);
-  const requests = new Histogram({
-    name: 'blatam_edge_request_seconds',
-    help: 'Time from the first byte of a request to the head of its answer, or to its last byte where the core is here.',
-    labelNames: ['method', 'status'],
-    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
-    registers: [registry],
-  });
-  const refusals = new Counter({
-    name: 'blatam_edge_refusals_total',
-    help: 'Requests that the edge refused, by problem code.',
-    labelNames: ['code'],
-    registers: [registry],
-  });
-  const methods = new Set(['GET', 'HEAD', 'PUT', 'POST', 'DELETE']);
-  return {
-    contentType: registry.contentType,
-    begin(method) {
-      const end = requests.startTimer({ method: methods.has(method) ? method : 'other' });
-      return (status) => end({ status });
-    },
-    refused: (code) => refusals.inc({ code }),
-    text: () => registry.metrics(),
-  };
-}
-
-function watchHotKeys(registry: Registry, { stats }: HotKeys): void {
-  const registers = [registry];
-  new Gauge({
-    ...{ name: 'blatam_edge_hot_bytes', help: 'Memory of tensors that the edge answers by itself.', registers },
-    collect(this: Gauge) {
-      this.set(stats().bytes);
-    },
-  });
-  new Counter({
-    name: 'blatam_edge_hot_answers_total',
-    help: 'Tensors that the edge answered by itself: fresh, stale while it asked, or in need because the core was away.',
-    ...{ labelNames: ['how'], registers },
-    collect(this: Counter) {
-      this.reset();
-      for (const [how, count] of Object.entries(stats().answered)) this.inc({ how }, count);
-    },
-  });
 }

@@ -4,22 +4,11 @@
 // the first one, not yet by all. Metrics are not kept: there is no process to scrape, and counters that come from whichever
 // isolate answers cannot be added up; the core has its own, and Cloudflare shows a Worker's requests and errors.
 import { webCrypto } from '../core/contract/crypto-web.ts';
-import { memoryNonces } from '../core/contract/nonces.ts';
 import { problem, problemResponse } from '../core/contract/problems.ts';
-import { createRefusals } from '../core/contract/refusals.ts';
 import { refuseUnknown, SettingsError } from '../core/contract/settings.ts';
-import { createVerifier } from '../core/contract/signatures.ts';
-import { createEdge, type EdgeMetrics } from './app.ts';
-import { SMALL_BODY_BYTES } from './body.ts';
+import type { EdgeMetrics } from './app.ts';
 import { edgeSettings, readEdgeConfig } from './config.ts';
-import {
-  type CoreElsewhere,
-  coreElsewhere,
-  forwardElsewhere,
-  keysElsewhere,
-  readyElsewhere,
-  refusalsElsewhere,
-} from './forward.ts';
+import { edgeElsewhere } from './elsewhere.ts';
 
 type Bindings = Readonly<Record<string, unknown>>;
 /** What Cloudflare hands in beside: work that may end after its request. */
@@ -41,7 +30,7 @@ export default {
 
 function compose(bindings: Bindings): Answer {
   try {
-    const edge = openEdge(bindings);
+    const { edge } = openEdge(bindings);
     return (request, life) => edge.fetch(request, {}, { ...NO_LIFE, waitUntil: (work) => life.waitUntil(work) });
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
@@ -53,16 +42,10 @@ function openEdge(bindings: Bindings) {
   const environment = textsOf(bindings);
   refuseUnknown(Object.keys(edgeSettings), environment);
   const config = readEdgeConfig(environment);
-  const core: CoreElsewhere = { ...coreElsewhere(config, webCrypto), fetch: fetchUncached };
-  const nonces = memoryNonces({ max: config.NONCES_MAX, now: Date.now });
-  const keyOf = keysElsewhere(core, config.EDGE_KEY_SECONDS * 1000);
-  return createEdge({
-    verify: createVerifier({ crypto: webCrypto, now: Date.now, nonces, keyOf }),
-    body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto: webCrypto },
-    hotKeys: undefined,
-    forward: forwardElsewhere(core),
-    coreReady: () => readyElsewhere(core),
-    refusals: createRefusals({ write: refusalsElsewhere(core), now: Date.now, log }),
+  return edgeElsewhere({
+    config,
+    crypto: webCrypto,
+    fetch: fetchUncached,
     // Cloudflare sets it, whatever the caller says.
     addressOf: (c) => c.req.header('cf-connecting-ip'),
     goOn: (c, work) => c.executionCtx.waitUntil(work),

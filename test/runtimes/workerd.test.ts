@@ -1,5 +1,5 @@
-// The edge on Cloudflare's runtime: bundled as wrangler would, with wrangler.toml's date and variables, served by the
-// real workerd before a real core. What cannot be seen here is Cloudflare's network: its cache, its limits of memory, time
+// What the edge on Cloudflare's runtime has of its own, bundled as wrangler would, with wrangler.toml's date and variables, served
+// by the real workerd before a real core: settings that are wrong, and its size. What cannot be seen here is Cloudflare's network: its cache, its limits of memory, time
 // and body, the many isolates that each remember nonces of their own, and how it rewrites URLs before a Worker sees them.
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -12,12 +12,14 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
-import { build } from 'esbuild';
+import { gzipSync } from 'node:zlib';
+import { type BuildOptions, build } from 'esbuild';
 import { adminKey, type Blatam, call, codeOf, ROOT, signed, startBlatam, temporaryFolder } from '../support/blatam.ts';
-import { edgeWalk } from '../support/edge-walk.ts';
+import { connectionWalk, WALK_BODY_BYTES_MAX } from '../support/edge-walk.ts';
 import { until } from '../support/until.ts';
 
 const START_MS_MAX = 30_000;
+const BUNDLE_BYTES_MAX = 300_000;
 const INTERNAL_SECRET = randomBytes(32).toString('base64');
 const toml = readFileSync(join(ROOT, 'wrangler.toml'), 'utf8');
 const [top = '', vars = ''] = toml.split(/^\[vars\]$/m);
@@ -30,7 +32,7 @@ function assignments(text: string): Record<string, string> {
   return Object.fromEntries([...text.matchAll(/^(\w+) = "([^"]*)"$/gm)].map(([, name, value]) => [name, value]));
 }
 
-async function bundle(): Promise<string> {
+async function bundle(more: Pick<BuildOptions, 'minify'> = {}): Promise<string> {
   const { outputFiles, metafile } = await build({
     entryPoints: [join(ROOT, main)],
     bundle: true,
@@ -41,11 +43,12 @@ async function bundle(): Promise<string> {
     platform: 'browser', // a built-in module of Node is an error
     conditions: ['workerd', 'worker', 'browser'],
     logLevel: 'silent',
+    ...more,
   });
   const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
   assert.deepEqual(imports, [], 'everything is in the bundle');
   const [code] = outputFiles;
-  return code?.text ?? '';
+  return code?.text ?? assert.fail('no bundle');
 }
 
 /** One service with its own socket for each set of bindings. */
@@ -115,8 +118,7 @@ before(async () => {
   const asDeployed = { ...assignments(vars), INTERNAL_SECRET };
   const edge = { ...asDeployed, CORE_URLS: core.core };
   ({ child, urls, output } = await startWorkerd({
-    edge,
-    alone: { ...asDeployed, CORE_URLS: 'http://127.0.0.1:9', EDGE_KEY_SECONDS: 5 }, // unquoted in wrangler.toml
+    edge: { ...edge, BODY_BYTES_MAX: WALK_BODY_BYTES_MAX, EDGE_KEY_SECONDS: 5 }, // unquoted in wrangler.toml
     slow: { ...asDeployed, CORE_URLS: `http://127.0.0.1:${(slow.address() as AddressInfo).port}` },
     unset: asDeployed,
     malformed: { ...edge, BODY_BYTES_MAX: 'a-lot' },
@@ -134,7 +136,7 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-edgeWalk(() => ({ edge: urlOf('edge'), alone: urlOf('alone'), core, key: adminKey(core.dataDir) }));
+connectionWalk(() => ({ edge: urlOf('edge'), core, key: adminKey(core.dataDir) }), 'reset');
 
 test('a caller who leaves while its key is looked up takes no other caller with it', { timeout: 10_000 }, async () => {
   const url = `${urlOf('slow')}/v1/tensors/x`;
@@ -146,6 +148,11 @@ test('a caller who leaves while its key is looked up takes no other caller with 
   leaver.abort();
   await assert.rejects(left, { name: 'AbortError' });
   assert.equal(await codeOf(await call(key, 'GET', url)), 'signature_invalid');
+});
+
+test('the bundle is under 300 KB, compressed', async () => {
+  const bytes = gzipSync(await bundle({ minify: true })).length;
+  assert.ok(bytes < BUNDLE_BYTES_MAX, `${bytes} B`);
 });
 
 test('/metrics on Workers says that there are none', async () => {

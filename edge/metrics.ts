@@ -1,0 +1,51 @@
+// What a process counts of the requests to its edge, as Prometheus reads it. For runtimes whose process lives on.
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { EdgeMetrics } from './app.ts';
+import type { HotKeys } from './hot-keys.ts';
+
+export function createEdgeMetrics(hotKeys?: HotKeys): EdgeMetrics {
+  const registry = new Registry();
+  if (hotKeys) watchHotKeys(registry, hotKeys);
+  const requests = new Histogram({
+    name: 'blatam_edge_request_seconds',
+    help: 'Time from the first byte of a request to the head of its answer, or to its last byte where the core is here.',
+    labelNames: ['method', 'status'],
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+    registers: [registry],
+  });
+  const refusals = new Counter({
+    name: 'blatam_edge_refusals_total',
+    help: 'Requests that the edge refused, by problem code.',
+    labelNames: ['code'],
+    registers: [registry],
+  });
+  const methods = new Set(['GET', 'HEAD', 'PUT', 'POST', 'DELETE']);
+  return {
+    contentType: registry.contentType,
+    begin(method) {
+      const end = requests.startTimer({ method: methods.has(method) ? method : 'other' });
+      return (status) => end({ status });
+    },
+    refused: (code) => refusals.inc({ code }),
+    text: () => registry.metrics(),
+  };
+}
+
+function watchHotKeys(registry: Registry, { stats }: HotKeys): void {
+  const registers = [registry];
+  new Gauge({
+    ...{ name: 'blatam_edge_hot_bytes', help: 'Memory of tensors that the edge answers by itself.', registers },
+    collect(this: Gauge) {
+      this.set(stats().bytes);
+    },
+  });
+  new Counter({
+    name: 'blatam_edge_hot_answers_total',
+    help: 'Tensors that the edge answered by itself: fresh, stale while it asked, or in need because the core was away.',
+    ...{ labelNames: ['how'], registers },
+    collect(this: Counter) {
+      this.reset();
+      for (const [how, count] of Object.entries(stats().answered)) this.inc({ how }, count);
+    },
+  });
+}
