@@ -138,6 +138,11 @@ export const coreSettings = {
     '4',
     'how fast what is on disk is read again and again to find damage (0: not at all)',
   ),
+  DISK_MIB: setting(
+    optional(integer(256, 1 << 30)),
+    '',
+    'most that all tensors may have on disk: beyond it others leave; unset: no such limit, and nobody leaves',
+  ),
   TENANT_DISK_MIB: setting(
     optional(integer(1, 1 << 30)),
     '',

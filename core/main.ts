@@ -110,6 +110,7 @@ async function startCore(config: CoreConfig) {
   const openStoreHere = () =>
     openStore(join(dataDir, 'cache'), log, {
       scrubBytesPerSecond: config.SCRUB_MIB_PER_SECOND * 2 ** 20,
+      bytesMax: MiB(config.DISK_MIB),
       damaged: ({ tenant, key }) => mend(tenant, key),
     });
   const opening = [

@@ -117,6 +117,10 @@ export function createMetrics(): CoreMetrics {
         const { precision, recall } = cache.stats().prefetch;
         return Object.entries({ precision, recall });
       });
+      gauge('blatam_disk_bytes', 'All that the store has on disk, and its budget.', 'which', () => {
+        const { bytes, bytesMax } = cache.stats().disk;
+        return Object.entries({ held: bytes, ...(bytesMax === null ? {} : { budget: bytesMax }) });
+      });
       gauge('blatam_store_pack_bytes', 'Bytes of packs: what counts, and all.', 'which', () => {
         return Object.entries(store.report().packBytes);
       });

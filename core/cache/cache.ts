@@ -6,7 +6,7 @@
 // What comes to an adapter while it drains leaves it again, as soon as it is the key's entry.
 // The parts: room.ts finds room, put.ts and read.ts carry bodies in and out, ledger.ts knows what the disk has, flush.ts writes
 // back, prefetch.ts and heat.ts bring what is likely to be asked for to adapters, departures.ts and moves.ts lead entries off them,
-// sweep.ts off the end of their time.
+// sweep.ts off the end of their time, disk-room.ts off the disk where that has a budget.
 
 import type { TensorEntry } from '../contract/messages.ts';
 import type { PolicyBody, TensorsPolicy } from '../contract/policy.ts';
@@ -23,8 +23,9 @@ import { type Course, DEFAULT_COURSE } from './course.ts';
 import { createCurve } from './curve.ts';
 import { createDepartures } from './departures.ts';
 import type { Digests } from './digest.ts';
+import { createDiskRoom } from './disk-room.ts';
 import type { Drained } from './drain.ts';
-import { type Entry, face, idOf, isHot, newEntry } from './entry.ts';
+import { type Entry, face, idOf, isHot, mayLeaveDisk, newEntry } from './entry.ts';
 import { createFlushes, FLUSH_DEFAULTS, type FlushBounds } from './flush.ts';
 import { startHeat } from './heat.ts';
 import { createHoldings } from './holdings.ts';
@@ -37,6 +38,7 @@ import { createPrefetch } from './prefetch.ts';
 import { createPut, type Put } from './put.ts';
 import { createRead } from './read.ts';
 import { createRoom } from './room.ts';
+import { createShelf } from './shelf.ts';
 import { startSweep } from './sweep.ts';
 import { type CacheStats, createTally, type TenantStats } from './tally.ts';
 
@@ -136,7 +138,12 @@ export function openCache(options: CacheOptions): Cache {
   const moves = createMoves({ holdings, pool, pieces });
   const departures = createDepartures({ holdings, moves, pool, log });
   const keys = createKeyedLock();
-  const ledger = createLedger(store, quota.diskBytes);
+  const hasBudget = store.room.bytesMax < Number.POSITIVE_INFINITY;
+  const shelf = hasBudget ? createShelf(course, store.room.bytesMax) : undefined;
+  const diskRoom =
+    shelf && createDiskRoom({ store, shelf, mayLeave: (id) => mayLeaveDisk(holdings.at(id)), evict: leaveDisk });
+  const begin = diskRoom?.begin ?? ((_, bytes, aligned) => store.begin(aligned, bytes));
+  const ledger = createLedger({ store, shelf, begin, bytesMax: quota.diskBytes });
   const flushes = createFlushes({
     ...{ keys, ledger, holdings, log, ended: departures.look },
     bounds: options.flush ?? FLUSH_DEFAULTS,
@@ -156,7 +163,7 @@ export function openCache(options: CacheOptions): Cache {
   });
   const mends = createMends({ ...options, holdings, keys, read });
   const sweep = startSweep({ due: holdings.expired, discard: (entry) => discard(entry.id, entry), log });
-  const tally = createTally({ pool, store, holdings, curve, flushes, departures, sweep, prefetch });
+  const tally = createTally({ pool, store, holdings, curve, flushes, departures, sweep, prefetch, diskRoom });
 
   function fill(): void {
     for (const record of store.found) {
@@ -180,6 +187,24 @@ export function openCache(options: CacheOptions): Cache {
       if (!entry || (only && entry !== only)) return false;
       await ledger.forget(id);
       holdings.remove(entry);
+      return true;
+    });
+  }
+
+  /** Its disk copy goes, for others; what is on an adapter stays there. */
+  async function leaveDisk(id: string): Promise<boolean> {
+    return keys.run(id, async () => {
+      const entry = holdings.at(id);
+      if (!mayLeaveDisk(entry)) return false;
+      const wasOnDisk = entry?.onDisk === true;
+      if (entry) entry.onDisk = false; // from here on nobody begins to read there
+      try {
+        await ledger.forget(id, 'evicted');
+      } catch (error) {
+        if (entry) entry.onDisk = wasOnDisk;
+        throw error;
+      }
+      if (entry && !isHot(entry)) holdings.remove(entry);
       return true;
     });
   }
@@ -208,6 +233,7 @@ export function openCache(options: CacheOptions): Cache {
       const source = isHot(entry) ? 'hot' : 'cold';
       tally.found(entry, source);
       holdings.touch(entry);
+      shelf?.touch(entry.id);
       return { entry: face(entry), source, read: (signal, party) => thenDo(read(entry, signal, party), follow) };
     },
     peek(tenant, key) {
@@ -276,6 +302,7 @@ export function openCache(options: CacheOptions): Cache {
       if (!strategy || strategy === course.strategy) return;
       course.strategy = strategy;
       holdings.follow();
+      shelf?.follow();
       curve.follow(strategy);
     },
     async close() {

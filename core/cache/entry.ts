@@ -44,6 +44,10 @@ export const isHot = (entry: Entry): boolean => entry.lease !== undefined && !en
 /** Whether its pages may be given to others. */
 export const mayLeave = ({ readers, flushing }: Entry): boolean => readers === 0 && !flushing;
 
+/** Whether what the disk has under its name may go: nobody reads or writes there. */
+export const mayLeaveDisk = (entry: Entry | undefined): boolean =>
+  !entry || (entry.readers === 0 && !entry.flushing && !entry.promoting && !entry.moving);
+
 /** An entry as callers see it. */
 export function face(entry: Entry): TensorEntry {
   const { record, lease } = entry;

@@ -6,23 +6,36 @@ import { problem } from '../contract/problems.ts';
 import type { StoredRecord } from '../store/records.ts';
 import type { Store, StoreWriter } from '../store/store.ts';
 import type { Entry } from './entry.ts';
+import type { Asker } from './lodgings.ts';
+import type { Shelf } from './shelf.ts';
 
 export interface Ledger {
   /** The start found it. */
   add(id: string, record: StoredRecord): void;
   /** Of a tenant's names, those that are being written included. */
   bytesOf(tenant: string): number;
-  /** A payload of so many bytes is to come; throws `quota_exceeded`. */
-  begin(tenant: string, bytes: number, aligned: boolean): Promise<StoreWriter>;
+  /** A payload of so many bytes is to come; throws `quota_exceeded`, or `disk_full`. */
+  begin(asker: Asker, bytes: number, aligned: boolean): Promise<StoreWriter>;
   /** On disk, synced, when it resolves. */
   commit(entry: Entry, writer: StoreWriter): Promise<{ deduplicated: boolean }>;
   /** Nothing is known of the disk any more. */
   clear(): void;
   /** Nothing is on disk under the id when it resolves. */
-  forget(id: string): Promise<void>;
+  forget(id: string, cause?: 'evicted'): Promise<void>;
 }
 
-export function createLedger(store: Pick<Store, 'begin' | 'remove'>, bytesMax = Number.POSITIVE_INFINITY): Ledger {
+export interface LedgerOptions {
+  readonly store: Pick<Store, 'remove'>;
+  /** Finds room on the disk for so many bytes. */
+  readonly begin: (asker: Asker, bytes: number, aligned: boolean) => Promise<StoreWriter>;
+  /** Where the disk has a budget: told who lies there. */
+  readonly shelf: Pick<Shelf, 'enter' | 'leave'> | undefined;
+  /** Of one tenant. */
+  readonly bytesMax: number | undefined;
+}
+
+export function createLedger({ store, shelf, ...o }: LedgerOptions): Ledger {
+  const { bytesMax = Number.POSITIVE_INFINITY } = o;
   const records = new Map<string, StoredRecord>();
   const bytesOf = new Map<string, number>();
 
@@ -46,16 +59,18 @@ export function createLedger(store: Pick<Store, 'begin' | 'remove'>, bytesMax = 
     add(id, record) {
       records.set(id, record);
       count(record.tenant, record.bytes);
+      shelf?.enter(id, record);
     },
     bytesOf: (tenant) => bytesOf.get(tenant) ?? 0,
-    async begin(tenant, bytes, aligned) {
+    async begin(asker, bytes, aligned) {
+      const { tenant } = asker;
       take(tenant, bytes);
       let taken = true;
       const giveBack = () => {
         if (taken) count(tenant, -bytes);
         taken = false;
       };
-      const writer = await store.begin(aligned).catch((error: unknown) => {
+      const writer = await o.begin(asker, bytes, aligned).catch((error: unknown) => {
         giveBack();
         throw error;
       });
@@ -77,17 +92,20 @@ export function createLedger(store: Pick<Store, 'begin' | 'remove'>, bytesMax = 
       const done = await writer.commit(entry.record, records.get(entry.id));
       records.set(entry.id, entry.record);
       entry.onDisk = true;
+      shelf?.enter(entry.id, entry.record);
       return done;
     },
     clear() {
+      for (const id of records.keys()) shelf?.leave(id, false);
       records.clear();
       bytesOf.clear();
     },
-    async forget(id) {
+    async forget(id, cause) {
       const record = records.get(id);
       if (!record) return;
       await store.remove(record);
       records.delete(id);
+      shelf?.leave(id, cause === 'evicted');
       count(record.tenant, -record.bytes);
     },
   };

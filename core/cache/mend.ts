@@ -30,7 +30,7 @@ export function createMends({ holdings, keys, store, digests, read, log }: MendP
   let last: Promise<unknown> = Promise.resolve();
 
   async function write(entry: Entry): Promise<void> {
-    const writer = await store.begin(false);
+    const writer = await store.begin(false, entry.record.bytes);
     const hash = digests.begin(entry.record.bytes <= PRIVATE_BYTES_MAX ? 'private' : 'shared');
     try {
       let at = 0;

@@ -79,7 +79,7 @@ export function createPut(parts: PutParts): Put {
       throw problem('capacity_exhausted', `No adapter has room for ${totalBytes} bytes that are not to be on disk.`);
     if (durability !== 'none')
       places.writer = await ledger.begin(
-        tenant,
+        asker,
         totalBytes,
         pieces.descriptor !== undefined && totalBytes > PRIVATE_BYTES_MAX,
       );

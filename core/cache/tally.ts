@@ -5,6 +5,7 @@ import type { Pool } from '../gpu/pool.ts';
 import type { Store } from '../store/store.ts';
 import type { Curve, Ratios } from './curve.ts';
 import type { Departures } from './departures.ts';
+import type { DiskRoom } from './disk-room.ts';
 import { type Entry, idOf } from './entry.ts';
 import type { Flushes } from './flush.ts';
 import type { Holdings } from './holdings.ts';
@@ -35,6 +36,8 @@ export interface CacheStats {
   hitBytes: { hot: number; cold: number };
   /** Entries that left adapters or the cache, by cause. */
   removals: Record<Removal, number>;
+  /** All that the store has on disk, and may have; null: no budget. */
+  disk: { bytes: number; bytesMax: number | null };
   /** Of the reads of late: those answered from adapters, and what it would be with other room (curve.ts). */
   hitRatio: Ratios;
   /** Of what is on adapters: bytes as they came by bytes as they are kept, and by those of distinct payloads. */
@@ -44,7 +47,7 @@ export interface CacheStats {
   flushing: { entries: number; bytes: number; ageMs: number };
 }
 
-export type Removal = 'room' | 'quota' | 'expired' | 'deleted' | 'replaced' | 'lost';
+export type Removal = 'room' | 'quota' | 'expired' | 'deleted' | 'replaced' | 'lost' | 'disk';
 
 export interface TenantStats {
   entries: number;
@@ -61,17 +64,18 @@ export interface Tally {
 
 export interface TallyParts {
   readonly pool: Pick<Pool, 'report'>;
-  readonly store: Pick<Store, 'bytes'>;
+  readonly store: Pick<Store, 'bytes' | 'room'>;
   readonly holdings: Holdings;
   readonly curve: Curve;
   readonly flushes: Flushes;
   readonly departures: Departures;
   readonly sweep: Sweep;
   readonly prefetch: { stats(): PrefetchStats };
+  readonly diskRoom: Pick<DiskRoom, 'evictions'> | undefined;
 }
 
 export function createTally(parts: TallyParts): Tally {
-  const { pool, store, holdings, curve, flushes, departures, sweep, prefetch } = parts;
+  const { pool, store, holdings, curve, flushes, departures, sweep, prefetch, diskRoom } = parts;
   const count = { misses: 0, puts: 0, deletes: 0, replaced: 0 };
   const hits = { hot: 0, cold: 0 };
   const hitBytes = { hot: 0, cold: 0 };
@@ -107,7 +111,8 @@ export function createTally(parts: TallyParts): Tally {
           adapters: Object.fromEntries(pool.report().map(({ id }) => [id, holdings.bytesOn.get(id) ?? 0])),
         },
         hitBytes: { ...hitBytes },
-        removals: { ...evictions, expired, deleted: deletes, replaced, lost },
+        removals: { ...evictions, expired, deleted: deletes, replaced, lost, disk: diskRoom?.evictions.entries ?? 0 },
+        disk: { bytes: store.room.bytes, bytesMax: Number.isFinite(store.room.bytesMax) ? store.room.bytesMax : null },
         hitRatio: curve.ratios(),
         compressionRatio: 1, // `raw` is the only form so far
         dedupRatio: hotBytes > 0 ? (hotBytes + savedBytes) / hotBytes : 1,

@@ -132,7 +132,10 @@ export async function openChangingStore(
     get bytes() {
       return store.bytes;
     },
-    begin: (aligned) => ask(async () => follow(await store.begin(aligned))),
+    get room() {
+      return store.room;
+    },
+    begin: (aligned, bytes) => ask(async () => follow(await store.begin(aligned, bytes))),
     open: (record) => ask(() => store.open(record)),
     distrust(record) {
       if (!isChanging) store.distrust(record);

@@ -4,6 +4,7 @@
 // A pack with a frame that does not read is set aside as a whole, once all that lives in it is elsewhere (rescue.ts): nothing
 // that may be looked for is thrown away. On a full disk what takes least comes first, as far as there is room.
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Budget } from './budget.ts';
 import type { Catalog, PackCount, Place, Row } from './catalog.ts';
 import type { Checkpoints } from './checkpoints.ts';
 import { type Disk, type DiskFile, writeAll } from './disk.ts';
@@ -21,12 +22,18 @@ const PAUSE_MS = 10_000;
 const WRITE_BYTES = 1 << 20;
 const ROWS = 500;
 const HEAD_BYTES = 128;
+/** Where room is short, a smaller part of a pack has to be dead. */
+const DEAD_OF_SHORT = 4;
 
 export interface Compaction {
   readonly counts: { packs: number; bytes: number; failed: number };
   /** Something has died: is it time? */
   look(): void;
   settle(): Promise<void>;
+  /** What can be given back now is: for who waits for room. */
+  now(): Promise<void>;
+  /** Somebody holds the packs. */
+  readonly isHeld: boolean;
   /** No pack goes until the result is called. */
   hold(): Promise<() => void>;
   /** Stops at the next good moment. */
@@ -43,7 +50,8 @@ export interface CompactionOptions {
   readonly checkpoints: Checkpoints;
   readonly rescue: Rescue;
   readonly setAside: (path: string) => Promise<void>;
-  /** Bytes that it may write now. */
+  readonly budget: Pick<Budget, 'take' | 'give' | 'lacks' | 'tidyingBytes'>;
+  /** Bytes that the disk has for it now. */
   readonly room: () => number;
   /** Between two megabytes. */
   readonly pauseMs: number;
@@ -83,13 +91,16 @@ export function createCompaction(o: CompactionOptions): Compaction {
     return (seq, own) => ((oldest?.number === own ? second : oldest)?.firstSeq ?? seq) < seq;
   }
 
+  /** Newcomers wait for what it gives back, or soon will. */
+  const isShort = (): boolean => o.budget.lacks(o.packBytesMax) > 0;
+
   function choose(): PackCount[] {
     const all = [...catalog.packs.values()].filter(({ number }) => number !== packs.active && !unfit.has(number));
     const small = all.filter(({ end }) => end < o.packBytesMax / 16);
     const mayHide = hiding();
     const wasteful = all.filter((pack) => {
       const idle = mayHide(pack.lastSeq, pack.number) ? 0 : pack.deletions;
-      return deadIn(pack) + idle > pack.end / 2;
+      return deadIn(pack) + idle > pack.end / (isShort() ? DEAD_OF_SHORT : 2);
     });
     const deletions = all.reduce((sum, pack) => sum + pack.deletions, 0);
     const total = all.reduce((sum, { end }) => sum + end, 0);
@@ -97,7 +108,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
     const blocking =
       deletions > o.packBytesMax / 16 && deletions > total / 4 ? all.filter((pack) => deadIn(pack) > 0) : [];
     const wanted = [...new Set([...wasteful, ...blocking.slice(0, 2), ...(small.length > SMALL_MAX ? small : [])])];
-    const room = o.room();
+    const room = Math.min(o.room(), o.budget.tidyingBytes);
     const kept = ({ live, deletions }: PackCount) => live + deletions;
     let bytes = 0;
     return wanted
@@ -159,7 +170,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
   }
 
   const pause = async () => {
-    if (!isClosing && o.pauseMs > 0) await sleep(o.pauseMs);
+    if (!isClosing && o.pauseMs > 0 && !isShort()) await sleep(o.pauseMs);
   };
 
   /** As it was when it was found to live: a disk may give other bytes the second time. */
@@ -229,7 +240,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
       if (!found.isWhole) damaged.add(source.number);
     }
     if (isClosing) return;
-    if (living.length > 0) await bring(living);
+    if (living.length > 0 && !(await bring(living))) return;
     // The rows must be there to stay before the packs go that they lead away from.
     const isKnown = (await journal.sync()) || (await o.checkpoints.make()) || (await o.checkpoints.renounce());
     if (!isKnown) return;
@@ -239,6 +250,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
       catalog.apply(row);
       await journal.append([row]);
       await packs.remove(number, damaged.has(number) ? o.setAside : undefined);
+      if (!damaged.has(number)) o.budget.give(end);
       if (damaged.has(number)) log(`pack ${number} does not read as a whole, and is set aside in quarantine/`);
       disk.reached('compaction removed');
       counts.packs++;
@@ -246,10 +258,13 @@ export function createCompaction(o: CompactionOptions): Compaction {
     }
   }
 
-  async function bring(living: readonly Living[]): Promise<void> {
+  /** False, and nothing done, if the budget has no room for it. */
+  async function bring(living: readonly Living[]): Promise<boolean> {
     const number = packs.nextNumber();
     const path = packs.path(number);
     const partial = `${path}.partial`;
+    const planned = living.reduce((sum, { place }) => sum + place.length, HEAD_BYTES);
+    if (!o.budget.take(planned, 'tidying')) return false;
     try {
       const { places, end } = await write(living, number, partial);
       disk.reached('compaction written');
@@ -263,9 +278,12 @@ export function createCompaction(o: CompactionOptions): Compaction {
       const row: Row = ['pack', number, end, deletions, first, last];
       catalog.apply(row);
       await journal.append([row]);
+      o.budget.give(planned - end);
       await install(living, places);
+      return true;
     } catch (error) {
       await disk.remove(partial).catch(() => {});
+      if (disk.sizeOf(path) < 0) o.budget.give(planned);
       throw error;
     }
   }
@@ -278,22 +296,35 @@ export function createCompaction(o: CompactionOptions): Compaction {
     }
   }
 
+  function start(): void {
+    running = run()
+      .catch((error: unknown) => {
+        counts.failed++;
+        looked = performance.now() + PAUSE_MS;
+        log(`packs could not be compacted, tried again later: ${String(error)}`);
+      })
+      .finally(() => {
+        running = undefined;
+      });
+  }
+
   return {
     counts,
     look() {
       const now = performance.now();
       if (running || isClosing || held > 0 || now - looked < Math.min(LOOK_MS, o.pauseMs * LOOK_MS)) return;
       looked = now;
-      if (choose().length === 0) return;
-      running = run()
-        .catch((error: unknown) => {
-          counts.failed++;
-          looked = performance.now() + PAUSE_MS;
-          log(`packs could not be compacted, tried again later: ${String(error)}`);
-        })
-        .finally(() => {
-          running = undefined;
-        });
+      if (choose().length > 0) start();
+    },
+    async now() {
+      await running;
+      if (isClosing || held > 0) return;
+      if (choose().length === 0 && isShort()) await packs.turn();
+      if (!running && choose().length > 0) start();
+      await running;
+    },
+    get isHeld() {
+      return held > 0;
     },
     async settle() {
       await running;

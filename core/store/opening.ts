@@ -1,5 +1,6 @@
 // Opens the parts of a store in their order: the format, what is there, and what writes and tidies from then on.
 import { dirname, join } from 'node:path';
+import { type Budget, createBudget } from './budget.ts';
 import { atOf, type Catalog, createCatalog, type Held, type Payload, type Row } from './catalog.ts';
 import { type Checkpoints, createCheckpoints } from './checkpoints.ts';
 import { type Compaction, createCompaction } from './compaction.ts';
@@ -26,6 +27,7 @@ export interface PartsOptions {
   readonly compactionPauseMs: number;
   readonly scrubBytesPerSecond: number;
   readonly quarantineBytesMax: number;
+  readonly bytesMax: number;
   readonly spareBytes: number;
   readonly damaged: (record: StoredRecord) => void;
 }
@@ -35,6 +37,7 @@ export interface Parts {
   readonly lineage: string;
   readonly catalog: Catalog;
   readonly files: PayloadFiles;
+  readonly budget: Budget;
   readonly packs: Packs;
   /** Bytes for removals on a full disk. */
   readonly spare: Spare;
@@ -49,18 +52,36 @@ export interface Parts {
   /** Packs stay where they are until the result is called. */
   hold(): Promise<() => void>;
   settle(): Promise<void>;
+  /** What is dead is given back now, as far as it may. */
+  tidy(): Promise<void>;
   close(): Promise<void>;
 }
 
+/** Of a budget: packs, the shortest journal and the quarantine are no larger than one. */
+const BUDGET_PARTS = 64;
+/** Of a budget, for removals and for compaction, which writes at most two packs' bytes before others go. */
+const RESERVE_PACKS = 5;
+/** What a record may take of journal and checkpoints. */
+export const RECORD_BYTES = 1024;
+
 export async function openParts(folder: string, log: (line: string) => void, options: PartsOptions): Promise<Parts> {
-  const { disk, packBytesMax } = options;
+  const { disk, spareBytes } = options;
+  const scaled = options.bytesMax / BUDGET_PARTS;
+  const packBytesMax = Math.min(options.packBytesMax, scaled);
+  const journalBytesMin = Math.min(options.journalBytesMin, scaled);
+  let opened: Catalog | undefined;
+  const budget = createBudget({
+    bytesMax: options.bytesMax,
+    reserveBytes: RESERVE_PACKS * packBytesMax,
+    allowance: () => spareBytes + 2 * journalBytesMin + RECORD_BYTES * (opened?.size ?? 0),
+  });
   const packsFolder = join(folder, 'entries', 'packs');
   const journalFolder = join(folder, 'journal');
   const metadataPath = join(folder, 'metadata.json');
   await disk.makeFolder(folder);
   const { metadata, isNew, lost: lostBefore } = await formatOf(folder, log, disk);
   for (const path of [packsFolder, journalFolder]) await disk.makeFolder(path);
-  const files = await openPayloadFiles(disk, folder, options.quarantineBytesMax);
+  const files = await openPayloadFiles(disk, folder, Math.min(options.quarantineBytesMax, scaled), budget);
   for (const path of [packsFolder, join(folder, 'entries'), journalFolder, folder, dirname(folder)])
     await disk.syncFolder(path);
   if (isNew) await writeMetadata(disk, metadataPath, metadata);
@@ -88,21 +109,24 @@ export async function openParts(folder: string, log: (line: string) => void, opt
     () => createCatalog(dropLater),
   );
   const { catalog, journal: next } = recovered;
+  opened = catalog;
   const lost = [...lostBefore, ...recovered.lost];
   for (const { name, reason } of lost) log(`lost: ${name} (${reason})`);
   if (recovered.isUncertain) log('payloads without a record stay: something may be missing that is not known by name');
   else await removeUnneeded(catalog, files, disk.remove);
+  budget.found(await bytesFound(disk, packsFolder, catalog, files, recovered.isUncertain));
 
   const journal = createJournal({ disk, folder: journalFolder, log, ...next });
   const { seq, pack: number, last } = recovered;
-  const spare = await openSpare(disk, join(folder, 'spare'), options.spareBytes, log);
+  const spare = await openSpare(disk, join(folder, 'spare'), spareBytes, log);
   const packs = createPacks({
     ...{ disk, folder: packsFolder, mark, packBytesMax, seq, number, last, journal, log },
     giveRoom: spare.give,
+    budget,
   });
   const checkpoints = createCheckpoints({
     ...{ catalog, journal, log, isDue: recovered.isBehind },
-    journalBytesMin: options.journalBytesMin,
+    journalBytesMin,
     settledSeq: () => packs.settledSeq,
     name: (checkpoint) => writeMetadata(disk, metadataPath, { mark, lineage, checkpoint }),
     hasRoom: () =>
@@ -115,7 +139,7 @@ export async function openParts(folder: string, log: (line: string) => void, opt
   const quarantine = createQuarantine({ catalog, files, packs, locks, isWhole, damaged: options.damaged, log });
   const rewrite = (held: Held) => writeAgain(held, packs, catalog);
   const compaction = createCompaction({
-    ...{ disk, folder: packsFolder, mark, packBytesMax, catalog, packs, journal, checkpoints, log },
+    ...{ disk, folder: packsFolder, mark, packBytesMax, catalog, packs, journal, checkpoints, log, budget },
     rescue: createRescue({ catalog, quarantine, rewrite }),
     setAside: files.setAside,
     room: () => (spare.isFull ? spare.bytes / 2 : Number.POSITIVE_INFINITY),
@@ -141,9 +165,13 @@ export async function openParts(folder: string, log: (line: string) => void, opt
     await checkpoints.settle();
   };
   return {
-    ...{ mark, lineage, catalog, files, packs, spare, checkpoints, compaction, quarantine, scrub, locks, lost },
+    ...{ mark, lineage, catalog, files, budget, packs, spare, checkpoints, compaction, quarantine, scrub, locks, lost },
     found: Array.from(catalog.held(), ({ record }) => record),
     hold: compaction.hold,
+    async tidy() {
+      await Promise.all(dropping);
+      await compaction.now();
+    },
     settle,
     async close() {
       await scrub.close();
@@ -153,6 +181,21 @@ export async function openParts(folder: string, log: (line: string) => void, opt
       await journal.close();
     },
   };
+}
+
+/** Of everything that is counted byte by byte. */
+async function bytesFound(
+  disk: Disk,
+  packsFolder: string,
+  catalog: Catalog,
+  files: PayloadFiles,
+  isUncertain: boolean,
+): Promise<number> {
+  let bytes = await files.quarantineBytes();
+  for (const name of await disk.list(packsFolder)) bytes += disk.sizeOf(join(packsFolder, name));
+  if (isUncertain) for await (const { path } of files.names()) bytes += disk.sizeOf(path);
+  else for (const payload of catalog.payloads()) if (!payload.inline) bytes += payload.bytes;
+  return bytes;
 }
 
 interface Format {

@@ -4,6 +4,8 @@
 // pack, because after a failed sync nobody knows what the disk holds. One group is under way at a time, so that everything
 // before it is synced. Where the disk is full, the removals of a group are written by themselves, into room kept for them.
 import { join } from 'node:path';
+import { problem } from '../contract/problems.ts';
+import type { Budget } from './budget.ts';
 import type { Place, Row } from './catalog.ts';
 import { type Disk, type DiskFile, isFull, readAll, writeAll } from './disk.ts';
 import { encodeFrame, type FrameToWrite } from './frames.ts';
@@ -26,6 +28,8 @@ export interface Packs {
   append(frames: readonly FrameToWrite[], settled: (places: readonly Place[]) => readonly Row[]): Promise<void>;
   /** A frame as it lies there; shorter if its pack ends before. */
   read(place: Place): Promise<Buffer>;
+  /** Unless somebody writes: from now on to another pack, so that this one can be compacted. */
+  turn(): Promise<void>;
   /** A number for a pack that somebody else writes. */
   nextNumber(): number;
   path(number: number): string;
@@ -48,6 +52,7 @@ export interface PacksOptions {
   /** The pack to go on with, and where it ends. */
   readonly last: { readonly number: number; readonly end: number } | undefined;
   readonly journal: { append(rows: readonly Row[]): Promise<void> };
+  readonly budget: Pick<Budget, 'take' | 'give' | 'bytesMax'>;
   /** The disk is full: gives it room for removals; false if it has been given already. */
   readonly giveRoom: () => Promise<boolean>;
   readonly log: (line: string) => void;
@@ -68,6 +73,13 @@ interface Active {
   isNew: boolean;
 }
 
+/** Of the budget of the disk, which is not the disk. */
+export const budgetIsTaken = (bytesMax: number) =>
+  problem(
+    'disk_full',
+    `The ${bytesMax} bytes that may be on disk (DISK_MIB) are taken, and nothing there may leave. Delete some.`,
+  );
+
 const isRemoval = ({ frames }: Waiting): boolean => frames.every(({ kind }) => kind === 'delete');
 
 export const packName = (number: number): string => `${String(number).padStart(6, '0')}.pack`;
@@ -80,6 +92,7 @@ export function createPacks({
   journal,
   log,
   giveRoom,
+  budget,
   ...start
 }: PacksOptions): Packs {
   let { seq, number, last } = start;
@@ -90,6 +103,7 @@ export function createPacks({
   const waiting: Waiting[] = [];
   const readers = createReaders(disk, (number) => join(folder, packName(number)));
   const counts = { groups: 0, frames: 0, failedSyncs: 0 };
+  const groupBytesMax = Math.min(GROUP_BYTES_MAX, packBytesMax);
 
   async function open(): Promise<Active> {
     if (active && active.end >= packBytesMax) await leave();
@@ -136,9 +150,10 @@ export function createPacks({
   }
 
   /** Nothing of a group that failed is to be found by a later start. */
-  async function cutOff(pack: Active): Promise<void> {
+  async function cutOff(pack: Active, bytes: number): Promise<void> {
     try {
       await pack.file.truncate(pack.end);
+      budget.give(bytes);
     } catch (error) {
       log(`what was not answered stays at the end of pack ${pack.number}: ${String(error)}`);
       await leave();
@@ -148,11 +163,13 @@ export function createPacks({
   async function write(group: readonly Waiting[], firstSeq: number, isSecond: boolean): Promise<Place[][]> {
     const pack = await open();
     const { places, bytes } = encode(group, pack, firstSeq);
+    if (!budget.take(bytes.length, group.every(isRemoval) ? 'removal' : 'tidying'))
+      throw budgetIsTaken(budget.bytesMax);
     try {
       await writeAll(pack.file, bytes, pack.end);
       disk.reached('group written');
     } catch (error) {
-      await cutOff(pack);
+      await cutOff(pack, bytes.length);
       throw error;
     }
     try {
@@ -160,7 +177,7 @@ export function createPacks({
       if (pack.isNew) await disk.syncFolder(folder);
     } catch (error) {
       counts.failedSyncs++;
-      await cutOff(pack);
+      await cutOff(pack, bytes.length);
       await leave();
       if (isSecond) throw error;
       log(`a sync of pack ${pack.number} failed, what it was for is written again elsewhere: ${String(error)}`);
@@ -203,7 +220,7 @@ export function createPacks({
       let count = 0;
       for (const one of waiting) {
         bytes += one.bytes;
-        if (count > 0 && bytes > GROUP_BYTES_MAX) break;
+        if (count > 0 && bytes > groupBytesMax) break;
         count++;
       }
       const group = waiting.splice(0, count);
@@ -232,6 +249,12 @@ export function createPacks({
       return done.promise;
     },
     read: (place) => readers.read(place),
+    async turn() {
+      await running;
+      if (running) return;
+      last = undefined;
+      await leave();
+    },
     nextNumber: () => ++number,
     path: (number) => join(folder, packName(number)),
     async remove(number, how = disk.remove) {

@@ -9,7 +9,9 @@ import { type Disk, isFull, realDisk } from './disk.ts';
 import type { FrameToWrite } from './frames.ts';
 import { type Incoming, openIncoming } from './incoming.ts';
 import { readInline } from './inline.ts';
-import { openParts, type Parts } from './opening.ts';
+import { openParts, type Parts, RECORD_BYTES } from './opening.ts';
+import { budgetIsTaken } from './packs.ts';
+import type { PayloadFiles } from './payload-files.ts';
 import { payloadName, type StoredRecord } from './records.ts';
 import type { LostRecord } from './start.ts';
 
@@ -23,8 +25,12 @@ export interface Store {
   /** What is held now. */
   readonly entries: number;
   readonly bytes: number;
-  /** `aligned`: pieces lie and are written at multiples of 4096, and may be zeroed behind their length (PayloadFile). */
-  begin(aligned: boolean): Promise<StoreWriter>;
+  readonly room: DiskRoom;
+  /**
+   * `aligned`: pieces lie and are written at multiples of 4096, and may be zeroed behind their length (PayloadFile).
+   * `bytes`: so many are to come, and there must be room for them; without a budget it need not be said.
+   */
+  begin(aligned: boolean, bytes?: number): Promise<StoreWriter>;
   open(record: StoredRecord): Promise<StoreReader>;
   /**
    * Its payload is not what it should be: whoever stores the same bytes again replaces it. It is read once more, and set
@@ -41,6 +47,20 @@ export interface Store {
   /** A copy of what is there now, while writing goes on (backup.ts). */
   backUp(options: BackupOptions): Promise<BackupDone>;
   close(): Promise<void>;
+}
+
+/** The store's part of the disk. */
+export interface DiskRoom {
+  /** All that is there or about to be. */
+  readonly bytes: number;
+  /** The budget; infinite: none. */
+  readonly bytesMax: number;
+  /** A backup holds what is there: nothing comes free by leaving. */
+  readonly isHeld: boolean;
+  /** How much has to go before a payload of so many bytes can come; none or less: there is room. */
+  lacks(bytes: number): number;
+  /** What is dead is given back, as far as it may. */
+  tidy(): Promise<void>;
 }
 
 /** What there is, and what has happened since the start. */
@@ -84,6 +104,8 @@ export interface StoreOptions {
   readonly damaged?: (record: StoredRecord) => void;
   /** Of what is set aside as damaged; the oldest goes first. */
   readonly quarantineBytesMax?: number;
+  /** All that may be on disk, the journal with so much a record included (budget.ts). */
+  readonly bytesMax?: number;
   /** Kept free for removals on a full disk. */
   readonly spareBytes?: number;
 }
@@ -95,6 +117,7 @@ const DEFAULTS = {
   compactionPauseMs: 20,
   scrubBytesPerSecond: 0,
   quarantineBytesMax: 1 << 30,
+  bytesMax: Number.POSITIVE_INFINITY,
   spareBytes: 4 << 20,
   damaged: () => {},
 };
@@ -107,7 +130,7 @@ export async function openStore(
   const settings = { ...DEFAULTS, ...options };
   const { disk } = settings;
   const parts = await openParts(folder, log, settings);
-  const { catalog, files, packs, checkpoints, compaction, found, lost, locks } = parts;
+  const { catalog, files, budget, packs, checkpoints, compaction, found, lost, locks } = parts;
   const refusals = { disk_full: 0, disk_failed: 0 };
 
   async function onDisk<T>(what: string, work: () => Promise<T>): Promise<T> {
@@ -129,11 +152,34 @@ export async function openStore(
     return known.inline || files.sizeOf(tenant, digest) === bytes ? known : undefined;
   }
 
+  /** A payload on its way in, and the room in the budget that it has until it is counted by itself. */
+  interface Coming {
+    readonly incoming: Incoming;
+    readonly giveBack: () => void;
+  }
+
+  async function openComing(aligned: boolean, bytes: number | undefined): Promise<Coming> {
+    const taken = bytes === undefined && budget.bytesMax === Number.POSITIVE_INFINITY ? 0 : counted(bytes);
+    if (!budget.take(taken, 'newcomer')) throw budgetIsTaken(budget.bytesMax);
+    let left = taken;
+    const giveBack = () => {
+      budget.give(left);
+      left = 0;
+    };
+    try {
+      return { incoming: await openIncoming(files, aligned), giveBack };
+    } catch (error) {
+      giveBack();
+      throw error;
+    }
+  }
+
   /** One more record needs a payload that is there, and that has to stay meanwhile. */
-  async function share(record: StoredRecord, payload: Payload, incoming: Incoming): Promise<void> {
+  async function share(record: StoredRecord, payload: Payload, { incoming, giveBack }: Coming): Promise<void> {
     catalog.retain(payload);
     try {
       await incoming.abandon();
+      giveBack();
       await append(
         [{ kind: 'put', meta: record }],
         ([put]) => put && putRow(record, put, payload.place, payload.inline),
@@ -143,7 +189,7 @@ export async function openStore(
     }
   }
 
-  async function bring(record: StoredRecord, incoming: Incoming): Promise<void> {
+  async function bring(record: StoredRecord, { incoming, giveBack }: Coming): Promise<void> {
     const { tenant, digest, bytes } = record;
     const payload = incoming.inline(bytes);
     const meta = { tenant, digest, bytes, file: !payload };
@@ -153,6 +199,7 @@ export async function openStore(
     ];
     try {
       await incoming.keep(tenant, digest, bytes);
+      giveBack(); // it is counted by itself now
       await append(frames, ([first, put]) => first && put && putRow(record, put, first, payload !== undefined));
     } catch (error) {
       if (!payload && !catalog.payload(tenant, digest)) await files.remove(tenant, digest);
@@ -176,14 +223,14 @@ export async function openStore(
     compaction.look();
   }
 
-  function commit(record: StoredRecord, incoming: Incoming): Promise<{ deduplicated: boolean }> {
+  function commit(record: StoredRecord, coming: Coming): Promise<{ deduplicated: boolean }> {
     return locks.run(payloadName(record.tenant, record.digest), async () => {
       const known = usable(record);
       if (!known) {
-        await bring(record, incoming);
+        await bring(record, coming);
         return { deduplicated: false };
       }
-      await share(record, known, incoming);
+      await share(record, known, coming);
       return { deduplicated: true };
     });
   }
@@ -197,19 +244,31 @@ export async function openStore(
     get bytes() {
       return catalog.bytes;
     },
-    begin: (aligned) =>
+    room: {
+      get bytes() {
+        return budget.bytes;
+      },
+      bytesMax: budget.bytesMax,
+      get isHeld() {
+        return compaction.isHeld;
+      },
+      lacks: (bytes) => budget.lacks(counted(bytes)),
+      tidy: parts.tidy,
+    },
+    begin: (aligned, bytes) =>
       onDisk('begin a payload', async () => {
         await parts.spare.ensure();
-        const incoming = await openIncoming(files, aligned);
+        const coming = await openComing(aligned, bytes);
+        const { incoming, giveBack } = coming;
         return {
           write: (piece, length, position) => onDisk('write a payload', () => incoming.write(piece, length, position)),
-          commit: (record) => onDisk('commit a payload', () => commit(record, incoming)),
-          abort: () => incoming.abandon(),
+          commit: (record) => onDisk('commit a payload', () => commit(record, coming)),
+          abort: () => incoming.abandon().finally(giveBack),
         };
       }),
     async open({ tenant, digest }) {
       const payload = catalog.payload(tenant, digest);
-      const open = payload?.inline ? readInline(parts, payload) : openFile(disk, files.path(tenant, digest), digest);
+      const open = payload?.inline ? readInline(parts, payload) : openFile(files, tenant, digest);
       return open.catch((cause: unknown) => {
         if (cause instanceof Problem) throw cause;
         // Only a file that is not there is damage: too many open files, say, are no fault of the payload's.
@@ -225,7 +284,12 @@ export async function openStore(
       onDisk('remove a record', async () => {
         if (!catalog.find(tenant, key)) return; // gone already
         const frame: FrameToWrite = { kind: 'delete', meta: { tenant, key } };
-        await append([frame], ([place]) => place && ['delete', ...atOf(place), tenant, key]);
+        const remove = () => append([frame], ([place]) => place && ['delete', ...atOf(place), tenant, key]);
+        await remove().catch(async (error: unknown) => {
+          if (!(error instanceof Problem)) throw error;
+          await parts.tidy(); // the budget had no room even for that
+          await remove();
+        });
         parts.spare.retry();
       }),
     settle: parts.settle,
@@ -236,11 +300,16 @@ export async function openStore(
   };
 }
 
+/** With what its frames and its record take beside it, and as written from aligned memory. */
+const counted = (bytes = Number.POSITIVE_INFINITY): number =>
+  Math.ceil(bytes / 4096) * 4096 + FRAMES_BYTES + RECORD_BYTES;
+const FRAMES_BYTES = 4096;
+
 const putRow = (record: StoredRecord, place: Place, payload: Place, inline: boolean) =>
   ['put', ...atOf(place), record, ...atOf(payload), inline ? 1 : 0] as const;
 
-async function openFile(disk: Disk, path: string, digest: string): Promise<StoreReader> {
-  const file = await disk.open(path, 'read');
+async function openFile(files: PayloadFiles, tenant: string, digest: string): Promise<StoreReader> {
+  const file = await files.open(tenant, digest);
   return {
     async read(into, position) {
       for (let at = 0; at < into.length; ) {
@@ -251,7 +320,7 @@ async function openFile(disk: Disk, path: string, digest: string): Promise<Store
         at += bytes;
       }
     },
-    close: () => file.close(),
+    close: file.close,
   };
 }
 

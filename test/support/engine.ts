@@ -12,7 +12,7 @@ import { PAGE_BYTES, pageBytesFor, SLAB_BYTES } from '../../core/gpu/arena.ts';
 import type { GpuLease } from '../../core/gpu/gpu-lease.ts';
 import type { Pieces } from '../../core/gpu/pieces.ts';
 import type { Pool, PoolOptions } from '../../core/gpu/pool.ts';
-import { openStore, type Store } from '../../core/store/store.ts';
+import { openStore, type Store, type StoreOptions } from '../../core/store/store.ts';
 import { startPool, type Transport } from './adapters.ts';
 import { folder } from './folders.ts';
 import { until } from './until.ts';
@@ -66,6 +66,7 @@ export interface EngineOptions {
   readonly transport?: Transport;
   readonly pool?: Partial<PoolOptions>;
   readonly cache?: Partial<CacheOptions>;
+  readonly store?: StoreOptions;
   readonly kv?: Partial<KvOptions>;
 }
 
@@ -84,7 +85,7 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
   let ballast: { lease: GpuLease; pages: number } | undefined;
 
   async function open(): Promise<void> {
-    store = await openStore(path, log);
+    store = await openStore(path, log, options.store);
     cache = openCache({
       pool,
       pieces,
