@@ -27,6 +27,7 @@ import {
   restrictionsSchema,
 } from './contract/keys.ts';
 import { Problem, problem } from './contract/problems.ts';
+import { limitsSchema } from './contract/rates.ts';
 import { seal } from './contract/seal.ts';
 import type { Caller } from './contract/signatures.ts';
 import type { Keyring } from './keys.ts';
@@ -68,9 +69,9 @@ export function createGrants({ database, masterKey, keyring, now }: GrantsOption
   }
 
   return {
-    create: told(async (maker, { name, scopes, tenant = maker.tenant, ttl, restrictions }) => {
+    create: told(async (maker, { name, scopes, tenant = maker.tenant, ttl, restrictions, limits }) => {
       const expiresAt = ttl === undefined ? undefined : now() + 1000 * ttl;
-      const grant = inherit(maker, { tenant, scopes: [...new Set(scopes)], restrictions, expiresAt });
+      const grant = inherit(maker, { tenant, scopes: [...new Set(scopes)], restrictions, limits, expiresAt });
       assertWithin(maker, grant);
       const keyid = `key-${randomBytes(KEYID_BYTES).toString('hex')}`;
       const { secret, sealedSecret } = await newSecret(keyid);
@@ -82,7 +83,13 @@ export function createGrants({ database, masterKey, keyring, now }: GrantsOption
             `The tenant ${tenant} has ${KEYS_MAX} keys, the most there may be. Revoke some.`,
           );
         const row = await insertKey(transaction, { keyid, name, sealedSecret, ...rowOf(grant) });
-        const detail = { name, scopes: grant.scopes, restrictions: grant.restrictions, expiresAt: grant.expiresAt };
+        const detail = {
+          name,
+          scopes: grant.scopes,
+          restrictions: grant.restrictions,
+          limits,
+          expiresAt: grant.expiresAt,
+        };
         await appendAudit(transaction, { tenant, actor: maker.keyid, action: 'key.created', subject: keyid, detail });
         return row;
       });
@@ -154,8 +161,13 @@ const grantOf = ({ tenant, scopes, restrictions, expiresAt }: ListedKey): Grant 
   ...(expiresAt && { expiresAt: expiresAt.getTime() }),
 });
 
-const rowOf = ({ tenant, scopes, restrictions, expiresAt }: Grant) => ({
-  ...{ tenant, scopes: [...scopes], restrictions: { ...restrictions } as Record<string, string[]> },
+const rowOf = ({ tenant, scopes, restrictions, limits, expiresAt }: Grant) => ({
+  ...{
+    tenant,
+    scopes: [...scopes],
+    restrictions: { ...restrictions } as Record<string, string[]>,
+    limits: { ...limits },
+  },
   expiresAt: expiresAt === undefined ? null : new Date(expiresAt),
 });
 
@@ -167,6 +179,7 @@ const answerOf = (row: ListedKey): KeyAnswer => ({
   name: row.name,
   scopes: row.scopes,
   restrictions: restrictionsSchema.parse(row.restrictions),
+  limits: limitsSchema.parse(row.limits),
   createdAt: row.createdAt.toISOString(),
   expiresAt: textOf(row.expiresAt),
   revokedAt: textOf(row.revokedAt),

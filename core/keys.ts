@@ -5,6 +5,7 @@ import type { Database } from '../db/client.ts';
 import { findKey, type Key as Row } from '../db/keys.ts';
 import { restrictionsSchema } from './contract/keys.ts';
 import { problem } from './contract/problems.ts';
+import { limitsSchema } from './contract/rates.ts';
 import { unseal } from './contract/seal.ts';
 import type { Key } from './contract/signatures.ts';
 
@@ -74,11 +75,17 @@ export function openKeyring({ database, masterKey, now }: KeyringOptions): Keyri
 }
 
 async function open(row: Row, masterKey: Uint8Array): Promise<Key> {
-  const { keyid, tenant, scopes, restrictions, expiresAt, previousSecret, previousUntil } = row;
+  const { keyid, tenant, scopes, restrictions, limits, expiresAt, previousSecret, previousUntil } = row;
   const previous = previousSecret &&
     previousUntil && { secret: await unseal(masterKey, previousSecret, keyid), until: previousUntil.getTime() };
   return {
-    ...{ keyid, tenant, scopes, restrictions: restrictionsSchema.parse(restrictions) },
+    ...{
+      keyid,
+      tenant,
+      scopes,
+      restrictions: restrictionsSchema.parse(restrictions),
+      limits: limitsSchema.parse(limits),
+    },
     secret: await unseal(masterKey, row.sealedSecret, keyid),
     ...(expiresAt && { expiresAt: expiresAt.getTime() }),
     ...(previous && { previous }),

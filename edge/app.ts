@@ -2,13 +2,15 @@
 // and nothing reaches the core before it has passed all of it. The same file runs on every runtime: what differs between
 // them (cryptography, the way to the core, the metrics' store) is handed in.
 import { type Context, Hono } from 'hono';
-import { type Address, parseAddress } from '../core/contract/addresses.ts';
+import { type Address, textOf } from '../core/contract/addresses.ts';
 import { asProblem, problem, problemResponse } from '../core/contract/problems.ts';
 import { isNoted, type Refusals } from '../core/contract/refusals.ts';
 import type { Caller, Verifier } from '../core/contract/signatures.ts';
 import { type BodyRules, limitBody, readSmallBody } from './body.ts';
+import { type AddressRules, assertAllowed, clientAddress } from './client-address.ts';
 import type { Forward } from './forward.ts';
 import type { HotKeys } from './hot-keys.ts';
+import { type LimitRules, limitAddress, limitKey } from './limit.ts';
 import { verifySignature } from './signature.ts';
 
 export interface EdgeEnv {
@@ -18,6 +20,8 @@ export interface EdgeEnv {
     /** Of who called; undefined where the runtime does not know it. */
     address: Address | undefined;
     caller: Caller;
+    /** That tell how often it may call. */
+    fields: readonly (readonly [name: string, value: string])[];
     /** The sha-256 that the caller signed. */
     digest: Uint8Array | undefined;
     /** The body, where it is small enough to be checked before anything is forwarded. */
@@ -26,7 +30,8 @@ export interface EdgeEnv {
 }
 
 /** Fields of an answer that has its request's id already: the core's own, or one whose bytes are out. */
-const ALREADY_SENT = ['x-request-id', 'x-hono-already-sent'];
+const SENT = 'x-hono-already-sent';
+const ALREADY_SENT = ['x-request-id', SENT];
 
 export interface EdgeMetrics {
   readonly contentType: string;
@@ -47,6 +52,8 @@ export interface EdgeParts {
   readonly metrics: EdgeMetrics;
   /** Told of everybody who is not let in. */
   readonly refusals: Refusals;
+  readonly addresses: AddressRules;
+  readonly limits: LimitRules;
   /** The address of the connection. */
   readonly addressOf: (c: Context<EdgeEnv>) => string | undefined;
   readonly mayReadMetrics: (authorization: string | undefined) => boolean;
@@ -60,10 +67,11 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
 
   app.use(async (c, next) => {
     c.set('requestId', crypto.randomUUID());
-    c.set('address', parseAddress(parts.addressOf(c) ?? ''));
+    c.set('address', clientAddress(parts.addresses, parts.addressOf(c), c.req.raw.headers));
     const end = parts.metrics.begin(c.req.method);
     await next();
     if (!ALREADY_SENT.some((name) => c.res.headers.has(name))) c.res.headers.set('x-request-id', c.get('requestId'));
+    if (!c.res.headers.has(SENT)) for (const [name, value] of c.get('fields') ?? []) c.res.headers.set(name, value);
     end(c.res.status);
   });
   app.onError((thrown, c) => {
@@ -86,16 +94,23 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
     return c.json({ ready: core.ok, checks: { core } }, core.ok ? 200 : 503);
   });
   app.get('/metrics', async (c) => {
+    assertAllowed(parts.addresses, c.get('address'));
     if (!parts.mayReadMetrics(c.req.header('authorization')))
       throw problem('metrics_closed', 'This listener is not on loopback: send Authorization: Bearer METRICS_TOKEN.');
     return c.body(await parts.metrics.text(), 200, { 'content-type': parts.metrics.contentType });
   });
 
+  app.use('/v1/*', (c, next) => {
+    assertAllowed(parts.addresses, c.get('address'));
+    return next();
+  });
+  app.use('/v1/*', limitAddress(parts.limits));
   app.use('/v1/internal/*', () => {
     throw problem('route_unknown', 'There is no such route.');
   });
   app.use('/v1/*', limitBody(parts.body));
   app.use('/v1/*', verifySignature(parts.verify));
+  app.use('/v1/*', limitKey(parts.limits));
   app.use('/v1/*', readSmallBody(parts.body));
   if (parts.hotKeys) app.use('/v1/*', parts.hotKeys.link);
   app.all('/v1/*', parts.forward);
@@ -103,8 +118,16 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
 
   function noteRefusal(c: Context<EdgeEnv>, status: number, code: string): void {
     const { method, path } = c.req;
-    const [address, caller, requestId] = [parts.addressOf(c), c.get('caller'), c.get('requestId')];
-    const written = parts.refusals.note({ status, code, method, path, address, caller, requestId });
+    const [address, caller, requestId] = [c.get('address'), c.get('caller'), c.get('requestId')];
+    const written = parts.refusals.note({
+      status,
+      code,
+      method,
+      path,
+      address: address && textOf(address),
+      caller,
+      requestId,
+    });
     if (written) parts.goOn(c, written);
   }
 }

@@ -1,8 +1,23 @@
 // The edge's settings: from the environment on Node, Bun and Deno, from the bindings on Workers. `npm start -- --help`
 // prints them.
 import { z } from 'zod';
-import { type Environment, integer, list, readSettings, setting } from '../core/contract/settings.ts';
+import { parseRange } from '../core/contract/addresses.ts';
+import { ratesText } from '../core/contract/rates.ts';
+import { choice, type Environment, integer, list, readSettings, setting } from '../core/contract/settings.ts';
 import { sharedSettings } from '../core/contract/shared-settings.ts';
+import { type AddressRules, PROXY_FIELDS } from './client-address.ts';
+
+const ranges = list.transform((texts, context) =>
+  texts.flatMap((text) => {
+    const range = parseRange(text);
+    if (range === undefined)
+      context.addIssue({
+        code: 'custom',
+        message: 'must be addresses and ranges as 10.0.0.0/8 or 2001:db8::/32, with commas',
+      });
+    return range ?? [];
+  }),
+);
 
 export const edgeSettings = {
   ...sharedSettings,
@@ -21,8 +36,30 @@ export const edgeSettings = {
   EDGE_HOT_STALE_MS: setting(integer(0, 600_000), '0', 'as above: and beyond that, while it is asked'),
   EDGE_HOT_ERROR_SECONDS: setting(integer(0, 86_400), '30', 'how long one is answered while the core is away'),
   EDGE_KEY_SECONDS: setting(integer(1, 3600), '30', 'how long a key fetched from a core elsewhere is kept'),
+  EDGE_ALLOW: setting(ranges, '', 'addresses that are let in, as 10.0.0.0/8,::1; unset: all'),
+  EDGE_DENY: setting(ranges, '', 'addresses that are not let in, whatever EDGE_ALLOW says'),
+  EDGE_PROXIES: setting(ranges, '', 'networks of proxies that are believed when they say whose request they pass on'),
+  EDGE_PROXY_FIELD: setting(choice(PROXY_FIELDS), 'x-forwarded-for', 'the field in which they say it'),
+  EDGE_LIMIT_KEY: setting(ratesText, '10000/1s,300000/1m', 'requests of a key without limits of its own; or none'),
+  EDGE_LIMIT_KEY_BYTES: setting(ratesText, 'none', 'bytes of its bodies and answers, as 1GiB/1m; or none'),
+  EDGE_LIMIT_KEY_AT_ONCE: setting(integer(1, 100_000), '1024', 'requests of it that are under way at once'),
+  EDGE_LIMIT_ADMIN: setting(ratesText, '100/1s,6000/1m', 'its requests for keys, the audit log and backups; or none'),
+  EDGE_LIMIT_ADDRESS: setting(
+    ratesText,
+    '20000/1s',
+    'requests of an address, before anything else is looked at; or none',
+  ),
+  EDGE_LIMIT_FAILED: setting(ratesText, '1000/1m', 'of these, those whose signature was refused; or none'),
+  EDGE_LIMIT_BUCKETS: setting(integer(100, 10_000_000), '100000', 'keys, and addresses, whose use is remembered'),
 } as const;
 
 export type EdgeConfig = ReturnType<typeof readEdgeConfig>;
 
 export const readEdgeConfig = (environment: Environment) => readSettings(edgeSettings, environment);
+
+export const addressesBy = (config: EdgeConfig): AddressRules => ({
+  proxies: config.EDGE_PROXIES,
+  field: config.EDGE_PROXY_FIELD,
+  allow: config.EDGE_ALLOW,
+  deny: config.EDGE_DENY,
+});

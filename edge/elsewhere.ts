@@ -7,8 +7,9 @@ import { createRefusals, type Refusals } from '../core/contract/refusals.ts';
 import { createVerifier } from '../core/contract/signatures.ts';
 import { createEdge, type EdgeEnv, type EdgeParts } from './app.ts';
 import { SMALL_BODY_BYTES } from './body.ts';
-import type { EdgeConfig } from './config.ts';
+import { addressesBy, type EdgeConfig } from './config.ts';
 import { coreElsewhere, forwardElsewhere, keysElsewhere, readyElsewhere, refusalsElsewhere } from './forward.ts';
+import { limitsBy } from './limit.ts';
 
 type Own = Pick<EdgeParts, 'metrics' | 'mayReadMetrics' | 'addressOf' | 'goOn' | 'log'>;
 
@@ -36,6 +37,8 @@ export function edgeElsewhere({ config, crypto, fetch, ...own }: Surroundings): 
     forward: forwardElsewhere(core),
     coreReady: () => readyElsewhere(core),
     refusals,
+    addresses: addressesBy(config),
+    limits: limitsBy(config, { now: Date.now, movedOf: () => undefined }),
     ...own,
   });
   return { edge, refusals };

@@ -69,7 +69,8 @@ export function forwardElsewhere(core: CoreElsewhere): Forward {
       // What fetch asks for where a body is a stream.
       ...({ duplex: 'half' } as object),
     });
-    return new Response(answer.body, { status: answer.status, headers: answer.headers });
+    // Of our own: those of an answer that was fetched cannot be added to.
+    return new Response(answer.body, { status: answer.status, headers: new Headers(answer.headers) });
   };
 }
 

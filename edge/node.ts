@@ -1,6 +1,8 @@
 // The edge on Node: beside a core in the same process, or before a core elsewhere (CORE_URLS). `npm start` does both
 // (core/main.ts).
+import type { Socket } from 'node:net';
 import { type HttpBindings, type ServerType, serve } from '@hono/node-server';
+import type { Context } from 'hono';
 import { nodeCrypto } from '../core/contract/crypto-node.ts';
 import type { Handover } from '../core/contract/internal.ts';
 import { metricsGuard } from '../core/contract/metrics-guard.ts';
@@ -8,9 +10,9 @@ import { memoryNonces } from '../core/contract/nonces.ts';
 import { createRefusals, type Refusals } from '../core/contract/refusals.ts';
 import { createVerifier, type Key, type Nonces } from '../core/contract/signatures.ts';
 import type { WholeTensor } from '../core/contract/whole-tensor.ts';
-import { createEdge } from './app.ts';
+import { createEdge, type EdgeEnv } from './app.ts';
 import { SMALL_BODY_BYTES } from './body.ts';
-import type { EdgeConfig } from './config.ts';
+import { addressesBy, type EdgeConfig } from './config.ts';
 import {
   coreElsewhere,
   type Forward,
@@ -21,6 +23,7 @@ import {
 } from './forward.ts';
 import { createHotKeys, type HotKeys } from './hot-keys.ts';
 import { createHotStore } from './hot-store.ts';
+import { limitsBy } from './limit.ts';
 import { createEdgeMetrics } from './metrics.ts';
 
 /** Above the idle time of the clients in front, so that a reused connection is not cut under a request. */
@@ -118,7 +121,9 @@ export async function startEdge({ config, core, log }: EdgeOptions): Promise<Lis
     forward: behind.forward,
     coreReady: behind.ready,
     refusals: behind.refusals,
-    addressOf: (c) => (c.env as unknown as HttpBindings).incoming.socket.remoteAddress,
+    addresses: addressesBy(config),
+    limits: limitsBy(config, { now: Date.now, movedOf: (c) => movedBy(socketOf(c)) }),
+    addressOf: (c) => socketOf(c).remoteAddress,
     goOn: () => {},
     metrics: createEdgeMetrics(behind.hotKeys),
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
@@ -139,6 +144,9 @@ export async function startEdge({ config, core, log }: EdgeOptions): Promise<Lis
   };
 }
 
+const socketOf = (c: Context<EdgeEnv>) => (c.env as unknown as HttpBindings).incoming.socket;
+const movedBy = ({ bytesRead, bytesWritten }: Socket): number => bytesRead + bytesWritten;
+
 interface Behind {
   readonly hotKeys: HotKeys | undefined;
   readonly forward: Forward;
@@ -152,6 +160,7 @@ interface Behind {
 function here(core: CoreHere, config: EdgeConfig): Behind {
   const forward: Forward = (c) => {
     const { incoming, outgoing } = c.env as unknown as HttpBindings;
+    for (const [name, value] of c.get('fields')) outgoing.setHeader(name, value);
     const handover = {
       requestId: c.get('requestId'),
       caller: c.get('caller'),

@@ -45,6 +45,15 @@ export function parseRange(text: string): Range | undefined {
   return address.value & ((1n << BigInt(free)) - 1n) ? undefined : { ...address, free };
 }
 
+/** As it is shown; an IPv6 address in full groups. */
+export function textOf({ family, value }: Address): string {
+  const [count, bits, base, between] = family === 4 ? ([4, 8, 10, '.'] as const) : ([8, 16, 16, ':'] as const);
+  const parts = Array.from({ length: count }, (_, at) =>
+    BigInt.asUintN(bits, value >> BigInt(bits * (count - 1 - at))),
+  );
+  return parts.map((part) => part.toString(base)).join(between);
+}
+
 export const contains = (range: Range, { family, value }: Address): boolean =>
   range.family === family && (range.value ^ value) >> BigInt(range.free) === 0n;
 

@@ -6,6 +6,7 @@ import { fromBase64, toBase64 } from './crypto.ts';
 import { parseJson } from './json.ts';
 import { restrictionsSchema } from './keys.ts';
 import { problem } from './problems.ts';
+import { limitsSchema } from './rates.ts';
 import { seal, unseal } from './seal.ts';
 import { type Caller, callerOf, type Key } from './signatures.ts';
 
@@ -28,6 +29,7 @@ const callerSchema = z.object({
   tenant: z.string(),
   scopes: z.array(z.string()),
   restrictions: restrictionsSchema.optional(),
+  limits: limitsSchema.optional(),
   expiresAt: z.number().optional(),
 });
 const secretSchema = z.base64().transform((text) => fromBase64(text) ?? new Uint8Array(0));

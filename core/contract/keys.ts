@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { type Address, contains, isWithin, parseRange, type Range } from './addresses.ts';
 import { problem } from './problems.ts';
+import { type LimitsOfKey, limitsSchema } from './rates.ts';
 import { integer } from './settings.ts';
 
 /** All there are. `operator` acts for every tenant, on the scopes beside it. */
@@ -51,6 +52,8 @@ export interface Grant {
   readonly tenant: string;
   readonly scopes: readonly string[];
   readonly restrictions?: Restrictions | undefined;
+  /** Instead of those that an edge is set to. */
+  readonly limits?: LimitsOfKey | undefined;
   /** Milliseconds since 1970; left out: never. */
   readonly expiresAt?: number | undefined;
 }
@@ -71,6 +74,7 @@ export const keyBodySchema = z.strictObject({
   /** Seconds; left out: as long as the maker's. */
   ttl: z.int().min(1).max(TTL_MAX).optional(),
   restrictions: restrictionsSchema.default({}),
+  limits: limitsSchema.default({}),
 });
 export const rotateBodySchema = z.strictObject({
   /** Seconds for which the secret so far goes on working. */
@@ -93,6 +97,7 @@ export const keyAnswerSchema = z.object({
   name: z.string(),
   scopes: z.array(z.string()),
   restrictions: restrictionsSchema,
+  limits: limitsSchema,
   createdAt: z.string(),
   expiresAt: moment,
   revokedAt: moment,
@@ -127,9 +132,10 @@ export type AuditAnswer = z.infer<typeof auditAnswerSchema>;
 export const isOperator = ({ scopes }: Pick<Grant, 'scopes'>): boolean => scopes.includes(OPERATOR_SCOPE);
 
 /** What is left out of a new key's restrictions and life is as the maker's. */
-export function inherit(maker: Grant, { tenant, scopes, restrictions = {}, expiresAt }: Grant): Grant {
+export function inherit(maker: Grant, { tenant, scopes, restrictions = {}, limits, expiresAt }: Grant): Grant {
   const ends = expiresAt ?? maker.expiresAt;
-  return { tenant, scopes, restrictions: { ...maker.restrictions, ...restrictions }, ...(ends && { expiresAt: ends }) };
+  const all = { ...maker.restrictions, ...restrictions };
+  return { tenant, scopes, restrictions: all, ...(limits && { limits }), ...(ends && { expiresAt: ends }) };
 }
 
 /** The first thing that `grant` has beyond the maker's; undefined if there is none. */
@@ -139,6 +145,8 @@ export function beyond(maker: Grant, grant: Grant): string | undefined {
   if (scope !== undefined) return `the scope ${scope}`;
   if ((grant.expiresAt ?? Number.POSITIVE_INFINITY) > (maker.expiresAt ?? Number.POSITIVE_INFINITY))
     return 'a longer life';
+  // Each key counts for itself: those that it made would add to what it may.
+  if (Object.keys(maker.limits ?? {}).length > 0) return 'a use without limits';
   const { prefixes, models, addresses } = maker.restrictions ?? {};
   const wider = (allowed: readonly string[] | undefined, asked: readonly string[] | undefined, fits: Fits) =>
     allowed !== undefined && !asked?.every((each) => allowed.some((one) => fits(each, one)));

@@ -17,6 +17,7 @@ const registry = {
   scope_missing: [403, 'The key lacks a scope'],
   key_restricted: [403, 'The key is restricted to something else'],
   address_refused: [403, 'The address is not let in'],
+  rate_limited: [429, 'Too many requests'],
   grant_exceeded: [403, 'Nobody grants more than they have'],
   // what is asked
   route_unknown: [404, 'No such route'],

@@ -10,6 +10,7 @@ import {
   parseRange,
   type Range,
   subscriberOf,
+  textOf,
 } from '../../../core/contract/addresses.ts';
 import { seeded } from '../../support/seeded.ts';
 
@@ -76,14 +77,6 @@ test('contains() says what a block list of Node says', (t) => {
     }
   }
 });
-
-function textOf({ family, value }: Address): string {
-  const width = family === 4 ? 8n : 16n;
-  const parts = Array.from({ length: family === 4 ? 4 : 8 }, (_, at) =>
-    ((value >> (width * BigInt((family === 4 ? 3 : 7) - at))) & ((1n << width) - 1n)).toString(family === 4 ? 10 : 16),
-  );
-  return parts.join(family === 4 ? '.' : ':');
-}
 
 test('an IPv4 address in the words of IPv6 is the IPv4 address, in ranges too', () => {
   for (const text of ['::ffff:10.1.2.3', '::FFFF:0a01:0203', '0:0:0:0:0:ffff:10.1.2.3'])

@@ -39,6 +39,12 @@ test('beyond() names what a grant has beyond its maker', () => {
   );
 });
 
+test('a key that is limited makes no others: each would count for itself', () => {
+  assert.equal(beyond({ ...maker, limits: { concurrent: 1 } }, maker), 'a use without limits');
+  assert.equal(beyond({ ...maker, limits: {} }, { ...maker, limits: { concurrent: 1 } }), undefined);
+  assert.deepEqual(inherit(maker, { ...maker, limits: { concurrent: 1 } }).limits, { concurrent: 1 });
+});
+
 test('only an operator grants to other tenants, and the rest of it is bounded all the same', () => {
   const operator = { ...maker, scopes: [...maker.scopes, 'operator'] };
   assert.equal(beyond(operator, { ...maker, tenant: 'b' }), undefined);
@@ -88,7 +94,7 @@ test('assertAt() lets a restricted key in from its addresses alone', () => {
 
 test('what is asked of a key is judged strictly', () => {
   const body = { scopes: ['tensors:read'] };
-  assert.deepEqual(keyBodySchema.parse(body), { name: '', scopes: ['tensors:read'], restrictions: {} });
+  assert.deepEqual(keyBodySchema.parse(body), { name: '', scopes: ['tensors:read'], restrictions: {}, limits: {} });
   for (const more of [
     ...[{ scopes: [] }, { scopes: ['all'] }, { scopes: ['internal'] }, { other: 1 }],
     ...[{ name: 'a\nb' }, { name: 'a\u202eb' }, { tenant: '../b' }, { tenant: '' }],
