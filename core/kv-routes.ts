@@ -2,10 +2,10 @@
 import type { Hono } from 'hono';
 import { leaving } from './bodies.ts';
 import type { Kv } from './cache/kv/kv.ts';
+import { eventsQuerySchema } from './contract/events.ts';
 import { kvAttentionQuerySchema, kvLoadSchema, kvStoreQuerySchema } from './contract/kv.ts';
 import {
   kvClearSchema,
-  kvEventsQuerySchema,
   kvLookupSchema,
   kvMoveSchema,
   kvPinSchema,
@@ -86,7 +86,7 @@ export function addKvRoutes(app: Hono<CoreEnv>, kv: Kv): void {
     const query = new URL(c.req.url).searchParams;
     const last = c.req.header('last-event-id');
     if (last) query.set('after', last); // of a reader who comes back with the address that it began with
-    const { after } = parseQuery(kvEventsQuerySchema, query);
+    const { after } = parseQuery(eventsQuerySchema, query);
     return sendEvents(c, (quietMs, signal) => kv.follow(tenant, after, quietMs, signal));
   });
 }

@@ -15,6 +15,7 @@ import { completeRestore } from './backups/restoring.ts';
 import { databaseRows } from './backups/rows.ts';
 import { wordsOf } from './backups/words.ts';
 import { openCache } from './cache/cache.ts';
+import { createChanges } from './cache/changes.ts';
 import { createClaims } from './cache/claims.ts';
 import { openDigests } from './cache/digest.ts';
 import { openKv } from './cache/kv/kv.ts';
@@ -104,7 +105,8 @@ async function startCore(config: CoreConfig) {
 
   const pieces = await openPieces({ count: config.GPU_PIECES, shared: config.GPU_TRANSPORT === 'ring' });
   let forgetLost = () => {};
-  let tellEdge: (tenant: string, key: string) => void = () => {};
+  const changes = createChanges(Date.now);
+  beforeStop.push(changes.close);
   let mend: (tenant: string, key: string) => void = () => {};
   await finishPlacing(dataDir, realDisk, log);
   const openStoreHere = () =>
@@ -161,7 +163,7 @@ async function startCore(config: CoreConfig) {
     },
     flush: { bytesMax: MiB(config.CACHE_FLUSH_MIB), msMax: config.CACHE_FLUSH_MS },
     prefetch: config.CACHE_PREFETCH,
-    changed: (tenant, key) => tellEdge(tenant, key),
+    changed: changes.tell,
     heat: { path: join(dataDir, 'cache', 'heat.json'), share: config.CACHE_WARM_PERCENT / 100 },
     now: Date.now,
     log,
@@ -229,6 +231,7 @@ async function startCore(config: CoreConfig) {
   const server = createServer({
     cache,
     claims,
+    changes,
     kv,
     pool,
     backups,
@@ -241,12 +244,9 @@ async function startCore(config: CoreConfig) {
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
     log,
   });
-  const onChange = (tell: typeof tellEdge) => {
-    tellEdge = tell;
-  };
   const listener = await listen(server.fetch, config.HOST, config.CORE_PORT, 'CORE_PORT');
   listeners.push(listener);
-  return { listener, server, cache, onChange, keyring, audit, nonces, readiness, firstKey, pool, store };
+  return { listener, server, cache, changes, keyring, audit, nonces, readiness, firstKey, pool, store };
 }
 
 /** In bytes; no limit where none is set. */
@@ -304,7 +304,7 @@ async function main(): Promise<void> {
       nonces: core.nonces,
       tensor: (tenant, key, bytesMax) =>
         wholeTensor(core.cache, { tenant, key }, bytesMax, AbortSignal.timeout(WHOLE_MS_MAX)),
-      onChange: core.onChange,
+      onChange: core.changes.hear,
       ready: async () => {
         const { ready, checks } = await core.readiness();
         const said = Object.entries(checks).filter(([, { ok }]) => ok === ready);

@@ -8,12 +8,15 @@ import type { Backups } from './backups/backups.ts';
 import { addBatchRoutes } from './batch-routes.ts';
 import { leaving } from './bodies.ts';
 import type { Cache } from './cache/cache.ts';
+import type { Changes } from './cache/changes.ts';
 import type { Claims } from './cache/claims.ts';
 import type { Kv } from './cache/kv/kv.ts';
 import { addCacheRoutes } from './cache-routes.ts';
 import type { Authenticate, SealKey } from './callers.ts';
 import { addClaimRoutes } from './claim-routes.ts';
 import { namesTag } from './contract/etag.ts';
+import { eventsQuerySchema } from './contract/events.ts';
+import { INTERNAL_SCOPE } from './contract/internal.ts';
 import {
   listQuerySchema,
   moveBodySchema,
@@ -25,6 +28,7 @@ import {
 } from './contract/messages.ts';
 import { asProblem, type Problem, problem, problemResponse } from './contract/problems.ts';
 import { isNoted } from './contract/refusals.ts';
+import { sendEvents } from './event-stream.ts';
 import type { Pool } from './gpu/pool.ts';
 import type { Grants } from './grants.ts';
 import { addKeyRoutes } from './key-routes.ts';
@@ -34,9 +38,13 @@ import type { Readiness } from './readiness.ts';
 import { allow, allowName, type C, type CoreEnv, jsonBody, refuseOtherMedia, sendBody, signedBody } from './route.ts';
 import { headersOf } from './tensor-answers.ts';
 
+/** An edge that has heard nothing for longer takes nothing for unchanged. */
+const CHANGES_QUIET_MS = 1000;
+
 export interface ServerParts {
   readonly cache: Cache;
   readonly claims: Claims;
+  readonly changes: Changes;
   readonly kv: Kv;
   readonly pool: Pool;
   readonly backups: Backups;
@@ -182,6 +190,11 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     allow(c, 'cache:admin', 'restart');
     const adapter = c.req.param('id');
     return c.json({ adapter, ...(await cache.restart(adapter, leaving(c.env.outgoing))) });
+  });
+  app.get('/v1/internal/changes', (c) => {
+    allow(c, INTERNAL_SCOPE, 'changes');
+    const { after } = parseQuery(eventsQuerySchema, new URL(c.req.url).searchParams);
+    return sendEvents(c, (_, signal) => parts.changes.follow(after, CHANGES_QUIET_MS, signal));
   });
   return app;
 

@@ -2,7 +2,6 @@
 // the events of a tenant's blocks. Pure: edge and core read the same file.
 import { z } from 'zod';
 import { HEAD_DIMS, HEADS_MAX, kvBlockSchema, kvName, kvTokens, LAYERS_MAX } from './kv.ts';
-import { integer } from './settings.ts';
 
 const asked = { model: kvName, tokens: kvTokens, salt: kvName.optional() };
 
@@ -136,8 +135,6 @@ export const kvMoveAnswerSchema = z.object({
   left: z.object({ noRoom: z.number(), others: z.number(), gone: z.number() }),
 });
 export type KvMoveAnswer = z.infer<typeof kvMoveAnswerSchema>;
-
-export const kvEventsQuerySchema = z.strictObject({ after: integer(0, Number.MAX_SAFE_INTEGER).optional() });
 
 /** What happens to blocks that the caller's tenant has stored. */
 export const kvEventSchema = z.discriminatedUnion('type', [

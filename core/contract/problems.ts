@@ -42,7 +42,7 @@ const registry = {
   kv_unknown: [404, 'The tokens are not held'],
   pin_unknown: [404, 'No such pin'],
   pins_full: [507, 'No more can be pinned'],
-  kv_followers_full: [503, 'Too many event streams are open'],
+  followers_full: [503, 'Too many event streams are open'],
   // backups
   backup_unknown: [404, 'No such backup'],
   backup_empty: [422, 'There is nothing to back up'],

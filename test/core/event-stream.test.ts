@@ -49,7 +49,7 @@ test('sendEvents() sends numbers, types and data, and ends when there is no more
 test('sendEvents() answers a refusal as one, and no HEAD', async (t) => {
   const port = await open(t, async function* () {
     yield* []; // never
-    throw problem('kv_followers_full', 'Too many.');
+    throw problem('followers_full', 'Too many.');
   });
   assert.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 503);
   assert.equal((await fetch(`http://127.0.0.1:${port}/`, { method: 'HEAD' })).status, 405);

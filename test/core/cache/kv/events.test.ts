@@ -105,7 +105,7 @@ test('32 follow a tenant, 256 all tenants, and who leaves makes room', async () 
     await follow.next();
     return follow;
   };
-  const full = (error: unknown) => error instanceof Problem && error.code === 'kv_followers_full';
+  const full = (error: unknown) => error instanceof Problem && error.code === 'followers_full';
   const first = await open('a');
   for (let i = 1; i < 32; i++) await open('a');
   await assert.rejects(open('a'), full);
