@@ -59,6 +59,14 @@ export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam 
   blatam cache policy    by which policy tensors leave adapters, and what it has found out
       --strategy S       from now on: lru, lfu or adaptive
       --objective O      what adaptive makes the most of: hits, bytes or cost
+  blatam backup create   back up all tensors on disk, and the database
+  blatam backup list     the backups there are
+  blatam backup verify ID   read every byte of one
+  blatam backup drill [ID]  restore one on trial, and read every tensor; without ID the newest
+  blatam backup restore ID  all tensors of all tenants become what they were
+      --yes              as what was written since is gone
+      --no-safety        what is there is not backed up first
+      --data DIR         into a data folder whose server does not run; ID may be a path then
   blatam adapters        the adapters and their memory
   blatam upgrade         bring the data of an instance that is not running to this version; see blatam upgrade --help
   blatam keys create NAME   a key that may no more than yours; its secret is told this once

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The command line: `blatam put | get | ls | rm | stats | adapters | kv … | keys …`, over the client.
+// The command line: `blatam put | get | ls | rm | stats | adapters | kv … | keys … | backup …`, over the client.
 //
 // Answers go to stdout, everything else to stderr; an error is one line that says what was tried, what was found and what
 // to do. Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 4 not held. `main` takes all of its surroundings
@@ -9,6 +9,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { keySchema, putQuerySchema } from '../core/contract/messages.ts';
+import { backupCreate, backupDrill, backupList, backupRestore, backupVerify } from './cli-backup.ts';
 import { cachePolicy } from './cli-cache.ts';
 import { type Call, type Command, EXIT, type Io, json, type Options, parse, progress, usage } from './cli-call.ts';
 import {
@@ -37,6 +38,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   adapters: { words: [], wordsMin: 0, options: [], run: adapters },
   'cache stats': { words: [], wordsMin: 0, options: [], run: stats },
   'cache policy': { words: [], wordsMin: 0, options: ['strategy', 'objective'], run: cachePolicy },
+  'backup create': { words: [], wordsMin: 0, options: [], run: backupCreate },
+  'backup list': { words: [], wordsMin: 0, options: [], run: backupList },
+  'backup verify': { words: ['ID'], wordsMin: 1, options: [], run: backupVerify },
+  'backup drill': { words: ['ID'], wordsMin: 0, options: [], run: backupDrill },
+  'backup restore': { words: ['ID'], wordsMin: 1, options: ['yes', 'no-safety', 'data'], run: backupRestore },
   'kv store': {
     ...{ words: ['FILE'], wordsMin: 1, run: kvStore },
     options: [

@@ -24,6 +24,7 @@ import {
 } from '../core/contract/messages.ts';
 import { joinParts, parseTensors, type TensorData, tensorBytes, tensorParts } from '../core/contract/tensors.ts';
 import { collect, isMissing, readJson, refusal, withQuery } from './client-answers.ts';
+import { type ClientBackups, clientBackups } from './client-backups.ts';
 import { type ClientBatch, clientBatch } from './client-batch.ts';
 import { type ClientCache, clientCache, type Stats } from './client-cache.ts';
 import { type ClientCompute, clientCompute } from './client-compute.ts';
@@ -31,6 +32,7 @@ import { type ClientKeys, clientKeys } from './client-keys.ts';
 import { type ClientKv, clientKv } from './client-kv.ts';
 import { type Answer, lengthOf, openWire, type StreamBody, TransferError, type WireOptions } from './client-wire.ts';
 
+export type { BackupAnswer, BackupJob } from '../core/contract/backups.ts';
 export type { KeyAnswer, NewKeyAnswer, Restrictions } from '../core/contract/keys.ts';
 export type { KvBlock, KvDtype, KvShape, KvStoreAnswer, RopeAsked } from '../core/contract/kv.ts';
 export type {
@@ -47,6 +49,7 @@ export type {
 export type { ListAnswer, PutAnswer, TensorEntry } from '../core/contract/messages.ts';
 export type { TensorData } from '../core/contract/tensors.ts';
 export { BlatamError } from './client-answers.ts';
+export type { BackupWatch, ClientBackups, RestoreOptions } from './client-backups.ts';
 export type { BatchFile, BatchGot, BatchPut } from './client-batch.ts';
 export type { Compute, ComputeOptions } from './client-compute.ts';
 export type { KvEventsOptions } from './client-events.ts';
@@ -129,6 +132,8 @@ export interface Client extends ClientBatch, ClientCompute {
   getTensors(key: string): Promise<TensorData[] | undefined>;
   /** The KV of token sequences. */
   readonly kv: ClientKv;
+  /** Copies of all that is on disk. */
+  readonly backups: ClientBackups;
   /** The cache as a whole. */
   readonly cache: ClientCache;
   /** Keys, and the audit log. */
@@ -189,6 +194,7 @@ export function createClient(options: ClientOptions): Client {
       get: async (key) => (await client.get(key))?.bytes(),
     }),
     kv: clientKv(ask, crypto),
+    backups: clientBackups(ask),
     cache: clientCache(ask, crypto),
     keys: clientKeys(ask, crypto),
   };

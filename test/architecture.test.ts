@@ -28,7 +28,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   shaders: [],
   db: [],
   edge: ['core/contract', 'core/cache/policy/*', 'edge/cli-offline.ts'],
-  'edge/cli-offline.ts': ['edge', 'core/upgrade/main.ts'], // which is a process of its own
+  'edge/cli-offline.ts': ['edge', 'core/backups/main.ts', 'core/upgrade/main.ts'], // which is a process of its own
   'core/gpu': ['core/contract', 'shaders'],
   'core/codec': ['core/contract', 'shaders', 'core/gpu'],
   'core/store': ['core/contract'],
@@ -60,6 +60,7 @@ const EVERYWHERE = ['edge', 'core/contract', 'shaders'];
 const MADE_FOR: Readonly<Record<string, string>> = {
   'edge/node.ts': 'node',
   'edge/cli.ts': 'node',
+  'edge/cli-backup.ts': 'node',
   'edge/cli-call.ts': 'node',
   'edge/cli-files.ts': 'node',
   'edge/cli-cache.ts': 'node',
@@ -73,7 +74,7 @@ const MADE_FOR: Readonly<Record<string, string>> = {
 };
 
 const READS_ENVIRONMENT =
-  /(?:^|\/)config\.ts$|^core\/(?:upgrade\/)?main\.ts$|^edge\/(?:node|bun|deno|workers|cli)\.ts$|^(?:bench|test)\//;
+  /(?:^|\/)config\.ts$|^core\/(?:(?:backups|upgrade)\/)?main\.ts$|^edge\/(?:node|bun|deno|workers|cli)\.ts$|^(?:bench|test)\//;
 const FOR_DEVELOPERS = /^(?:bench|test)\/|^db\/drizzle\.config\.ts$/;
 const SAYS_NOTHING = /(?:^|[-_])(?:manager|service|helper|util)s?$|(?:Manager|Service|Helper|Util)s?$/;
 const UNFINISHED = /\b(?:TODO|FIXME|XXX|HACK)\b/;

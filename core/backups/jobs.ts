@@ -23,7 +23,7 @@ export interface Job {
   readonly progress: JobProgress;
   /** What it came to. */
   readonly result: Readonly<Record<string, unknown>> | undefined;
-  readonly fault: { readonly code: ProblemCode; readonly detail: string } | undefined;
+  readonly fault: { readonly code: ProblemCode; readonly status: number; readonly detail: string } | undefined;
 }
 
 /** `id` counts what was told. */
@@ -94,9 +94,9 @@ export function createJobs(now: () => number): Jobs {
       Object.assign(job, { state: 'done', result });
       return result;
     } catch (error) {
-      const { code, message: detail } = asProblem(error);
+      const { code, status, message: detail } = asProblem(error);
       const said = error instanceof Problem ? detail : String(error);
-      Object.assign(job, { state: 'failed', fault: { code, detail: said } });
+      Object.assign(job, { state: 'failed', fault: { code, status, detail: said } });
       throw error;
     } finally {
       job.endedMs = now();

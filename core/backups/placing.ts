@@ -16,9 +16,13 @@ export const storeFolder = (dataDir: string): string => join(dataDir, 'cache');
 export const restoredFolder = (dataDir: string): string => join(dataDir, 'cache.restored');
 const beforeFolder = (dataDir: string): string => join(dataDir, 'cache.before');
 
-/** Takes the restored store for the one that is served; the result takes that back. */
-export async function place(dataDir: string, disk: Disk): Promise<() => Promise<void>> {
-  const [store, restored, before] = [storeFolder(dataDir), restoredFolder(dataDir), beforeFolder(dataDir)];
+/** Takes the restored store for the one that is served, which goes to `before`; the result takes that back. */
+export async function place(
+  dataDir: string,
+  disk: Disk,
+  before: string = beforeFolder(dataDir),
+): Promise<() => Promise<void>> {
+  const [store, restored] = [storeFolder(dataDir), restoredFolder(dataDir)];
   await disk.remove(before);
   const takeBack = async () => {
     if (disk.sizeOf(store) >= 0) await disk.rename(store, restored);

@@ -21,7 +21,7 @@ export const backupJobSchema = z.looseObject({
   endedAt: z.string().nullable(),
   progress: progressSchema,
   result: z.record(z.string(), z.unknown()).nullable(),
-  fault: z.looseObject({ code: z.string(), detail: z.string() }).nullable(),
+  fault: z.looseObject({ code: z.string(), status: z.number(), detail: z.string() }).nullable(),
 });
 export type BackupJob = z.infer<typeof backupJobSchema>;
 
