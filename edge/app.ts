@@ -11,7 +11,8 @@ import { type AddressRules, assertAllowed, clientAddress } from './client-addres
 import type { Forward } from './forward.ts';
 import type { HotKeys } from './hot-keys.ts';
 import { type LimitRules, limitAddress, limitKey } from './limit.ts';
-import { verifySignature } from './signature.ts';
+import { verifyCaller } from './signature.ts';
+import type { TokenVerifier } from './token.ts';
 
 export interface EdgeEnv {
   Bindings: Record<string, unknown>;
@@ -22,7 +23,7 @@ export interface EdgeEnv {
     caller: Caller;
     /** That tell how often it may call. */
     fields: readonly (readonly [name: string, value: string])[];
-    /** The sha-256 that the caller signed. */
+    /** The sha-256 that the caller signed; of a caller with a token, that it said, or that the body has. */
     digest: Uint8Array | undefined;
     /** The body, where it is small enough to be checked before anything is forwarded. */
     body: Uint8Array | undefined;
@@ -43,6 +44,8 @@ export interface EdgeMetrics {
 
 export interface EdgeParts {
   readonly verify: Verifier;
+  /** Undefined: bearer tokens are not taken. */
+  readonly tokens: TokenVerifier | undefined;
   readonly body: BodyRules;
   /** Undefined: every request goes to the core. */
   readonly hotKeys: HotKeys | undefined;
@@ -109,7 +112,7 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
     throw problem('route_unknown', 'There is no such route.');
   });
   app.use('/v1/*', limitBody(parts.body));
-  app.use('/v1/*', verifySignature(parts.verify));
+  app.use('/v1/*', verifyCaller(parts.verify, parts.tokens));
   app.use('/v1/*', limitKey(parts.limits));
   app.use('/v1/*', readSmallBody(parts.body));
   if (parts.hotKeys) app.use('/v1/*', parts.hotKeys.link);

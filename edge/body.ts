@@ -5,6 +5,7 @@
 import type { MiddlewareHandler } from 'hono';
 import type { Crypto } from '../core/contract/crypto.ts';
 import { problem } from '../core/contract/problems.ts';
+import { hasBody } from '../core/contract/signatures.ts';
 import type { EdgeEnv } from './app.ts';
 
 export interface BodyRules {
@@ -48,13 +49,18 @@ export const readSmallBody = ({ smallBytes, crypto }: BodyRules): MiddlewareHand
   return async (c, next) => {
     const announced = Number(c.req.header('content-length') ?? 0);
     const digest = c.get('digest');
-    if (announced === 0 || announced > smallBytes || reading + announced > READING_BYTES_MAX || !digest) return next();
-    const body = await read(c.req.raw, announced);
-    if (!crypto.equal(await crypto.sha256(body), digest))
+    const isSmall = announced > 0 && announced <= smallBytes && reading + announced <= READING_BYTES_MAX;
+    if (digest === undefined && !isSmall && hasBody(c.req.raw.headers))
       throw problem(
-        'digest_mismatch',
-        'The body is not the one that was signed: its sha-256 differs from content-digest.',
+        'digest_missing',
+        `A body that comes with a token and has more than ${smallBytes} bytes, or does not say how many, needs a content-digest.`,
       );
+    if (!isSmall) return next();
+    const body = await read(c.req.raw, announced);
+    const found = await crypto.sha256(body);
+    if (digest && !crypto.equal(found, digest))
+      throw problem('digest_mismatch', 'The body is not what was sent: its sha-256 differs from content-digest.');
+    c.set('digest', found);
     c.set('body', body);
     await next();
   };

@@ -3,9 +3,19 @@
 import { z } from 'zod';
 import { parseRange } from '../core/contract/addresses.ts';
 import { ratesText } from '../core/contract/rates.ts';
-import { choice, type Environment, integer, list, readSettings, setting } from '../core/contract/settings.ts';
+import {
+  choice,
+  type Environment,
+  integer,
+  list,
+  optionalText,
+  readSettings,
+  setting,
+  text,
+} from '../core/contract/settings.ts';
 import { sharedSettings } from '../core/contract/shared-settings.ts';
 import { type AddressRules, PROXY_FIELDS } from './client-address.ts';
+import { ALGORITHMS } from './token.ts';
 
 const ranges = list.transform((texts, context) =>
   texts.flatMap((text) => {
@@ -17,6 +27,11 @@ const ranges = list.transform((texts, context) =>
       });
     return range ?? [];
   }),
+);
+
+const algorithms = list.refine(
+  (names) => names.length > 0 && names.every((name) => ALGORITHMS.some((each) => each === name)),
+  `must be of ${ALGORITHMS.join(', ')}, with commas`,
 );
 
 export const edgeSettings = {
@@ -51,6 +66,20 @@ export const edgeSettings = {
   ),
   EDGE_LIMIT_FAILED: setting(ratesText, '1000/1m', 'of these, those whose signature was refused; or none'),
   EDGE_LIMIT_BUCKETS: setting(integer(100, 10_000_000), '100000', 'keys, and addresses, whose use is remembered'),
+  EDGE_JWT_JWKS: setting(
+    z.union([
+      z.literal('').transform(() => undefined),
+      z.url({ protocol: /^(?:https?|file)$/, error: 'must be https://… or file:///…' }),
+    ]),
+    '',
+    'the public keys of bearer tokens, a JWK set (a file: on Node alone); unset: no tokens are taken',
+  ),
+  EDGE_JWT_ISSUER: setting(optionalText, '', 'iss of the tokens'),
+  EDGE_JWT_AUDIENCE: setting(optionalText, '', 'aud that tokens for this server have'),
+  EDGE_JWT_ALGORITHMS: setting(algorithms, 'ES256,EdDSA,RS256', 'what they may be signed with'),
+  EDGE_JWT_TENANT_CLAIM: setting(text, 'tenant', 'the claim that names the tenant'),
+  EDGE_JWT_SCOPES_CLAIM: setting(text, 'scope', 'the claim with the scopes: a list, or a text with spaces'),
+  EDGE_JWT_JWKS_SECONDS: setting(integer(10, 86_400), '300', 'how long the public keys are kept'),
 } as const;
 
 export type EdgeConfig = ReturnType<typeof readEdgeConfig>;

@@ -10,6 +10,7 @@ import { SMALL_BODY_BYTES } from './body.ts';
 import { addressesBy, type EdgeConfig } from './config.ts';
 import { coreElsewhere, forwardElsewhere, keysElsewhere, readyElsewhere, refusalsElsewhere } from './forward.ts';
 import { limitsBy } from './limit.ts';
+import { tokensBy } from './tokens.ts';
 
 type Own = Pick<EdgeParts, 'metrics' | 'mayReadMetrics' | 'addressOf' | 'goOn' | 'log'>;
 
@@ -32,6 +33,7 @@ export function edgeElsewhere({ config, crypto, fetch, ...own }: Surroundings): 
   const refusals = createRefusals({ write: refusalsElsewhere(core), now: Date.now, log: own.log });
   const edge = createEdge({
     verify: createVerifier({ crypto, now: Date.now, nonces, keyOf }),
+    tokens: tokensBy(config, { crypto, log: own.log }),
     body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto },
     hotKeys: undefined,
     forward: forwardElsewhere(core),

@@ -1,5 +1,6 @@
 // The edge on Node: beside a core in the same process, or before a core elsewhere (CORE_URLS). `npm start` does both
 // (core/main.ts).
+import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { type HttpBindings, type ServerType, serve } from '@hono/node-server';
 import type { Context } from 'hono';
@@ -25,6 +26,7 @@ import { createHotKeys, type HotKeys } from './hot-keys.ts';
 import { createHotStore } from './hot-store.ts';
 import { limitsBy } from './limit.ts';
 import { createEdgeMetrics } from './metrics.ts';
+import { tokensBy } from './tokens.ts';
 
 /** Above the idle time of the clients in front, so that a reused connection is not cut under a request. */
 const KEEP_ALIVE_MS = 75_000;
@@ -116,6 +118,7 @@ export async function startEdge({ config, core, log }: EdgeOptions): Promise<Lis
   const behind = core ? here(core, config) : elsewhere(config, log);
   const edge = createEdge({
     verify: createVerifier({ crypto: nodeCrypto, now: Date.now, nonces: behind.nonces, keyOf: behind.keyOf }),
+    tokens: tokensBy(config, { crypto: nodeCrypto, log, readFile: (url) => readFile(url, 'utf8') }),
     body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto: nodeCrypto },
     hotKeys: behind.hotKeys,
     forward: behind.forward,

@@ -5,16 +5,22 @@ import { randomBytes } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { adminKey, type Blatam, startBlatam } from '../support/blatam.ts';
 import { connectionWalk, edgeWalk, WALK_BODY_BYTES_MAX } from '../support/edge-walk.ts';
+import { type Issuer, startIssuer } from '../support/issuer.ts';
 import { type Relay, startRelay } from '../support/relay.ts';
 import { RUNTIMES, type RunningEdge, startEdgeOn } from '../support/runtimes.ts';
 
 const INTERNAL_SECRET = randomBytes(32).toString('base64');
 let core: Blatam;
+let issuer: Issuer;
 
 before(async () => {
+  issuer = await startIssuer();
   core = await startBlatam({ environment: { INTERNAL_SECRET } });
 });
-after(() => core?.stop());
+after(async () => {
+  issuer?.close();
+  await core?.stop();
+});
 
 for (const runtime of RUNTIMES)
   describe(runtime, () => {
@@ -23,14 +29,14 @@ for (const runtime of RUNTIMES)
     before(async () => {
       line = await startRelay(core.core);
       const settings = { INTERNAL_SECRET, CORE_URLS: line.url, BODY_BYTES_MAX: String(WALK_BODY_BYTES_MAX) };
-      edge = await startEdgeOn(runtime, settings);
+      edge = await startEdgeOn(runtime, { ...settings, ...issuer.settings });
     });
     after(async () => {
       await edge?.stop();
       await line?.cut();
     });
 
-    const where = () => ({ edge: edge.url, core, line, key: adminKey(core.dataDir) });
+    const where = () => ({ edge: edge.url, core, line, issuer, key: adminKey(core.dataDir) });
     edgeWalk(where);
 
     if (runtime !== 'workerd') connectionWalk(where);

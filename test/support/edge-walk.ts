@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { joinParts, tensorParts } from '../../core/contract/tensors.ts';
 import { createClient } from '../../edge/client.ts';
 import { type Blatam, call, codeOf, type KeyFile, sha256, signed, tensorFile } from './blatam.ts';
+import type { Issuer } from './issuer.ts';
 import type { Relay } from './relay.ts';
 
 export interface EdgeWalk {
@@ -15,6 +16,8 @@ export interface EdgeWalk {
   readonly core: Blatam;
   /** The way from this edge to the core. */
   readonly line: Relay;
+  /** Of tokens that this edge takes. */
+  readonly issuer: Issuer;
   /** May do all on the core. */
   readonly key: KeyFile;
 }
@@ -142,6 +145,31 @@ export function edgeWalk(where: () => EdgeWalk): void {
     leaves.abort();
   });
 
+  test('a token of the issuer says who calls, and nothing else that looks like one', async () => {
+    const { issuer } = where();
+    const file = tensorFile(2000);
+    const by = (token: string, method: string, body?: Uint8Array) =>
+      fetch(at('far/token'), {
+        ...{ method, headers: { authorization: `Bearer ${token}` } },
+        ...(body && { body: body as Uint8Array<ArrayBuffer> }),
+      });
+    const token = await issuer.tokenOf('acme', 'tensors:read tensors:write');
+    const put = await by(token, 'PUT', file);
+    assert.equal(put.status, 201, await put.clone().text());
+    assert.deepEqual(sha256(new Uint8Array(await (await by(token, 'GET')).arrayBuffer())), sha256(file));
+    assert.equal(await codeOf(await by(await issuer.tokenOf('acme', 'tensors:read'), 'DELETE')), 'scope_missing');
+    assert.equal(await codeOf(await by(await issuer.tokenOf('other', 'tensors:read'), 'GET')), 'tensor_unknown');
+    assert.equal(await codeOf(await by(await issuer.tokenOf('acme', 'tensors:read', -1), 'GET')), 'token_expired');
+    assert.equal(await codeOf(await by(`${token.slice(0, -6)}AAAAAA`, 'GET')), 'token_invalid');
+    assert.equal((await by(token, 'DELETE')).status, 204);
+  });
+
+  test('answers tell how often one may call', async () => {
+    const answer = await ask('GET', 'far/none');
+    assert.match(answer.headers.get('ratelimit-policy') ?? '', /"key-1s";q=10000;w=1/);
+    assert.match(answer.headers.get('ratelimit') ?? '', /"key-1s";r=9\d{3}/);
+  });
+
   test('what is no route is answered with a problem document that carries its request', async () => {
     for (const path of ['/nowhere', `/v1/internal/keys/${where().key.keyid}`]) {
       const answer = await call(where().key, 'GET', where().edge + path);
@@ -183,7 +211,10 @@ export function edgeWalk(where: () => EdgeWalk): void {
 }
 
 /** Apart from the walk: `wrangler dev` has a proxy before workerd, which waits for bodies and hides from it that a caller left. */
-export function connectionWalk(where: () => Omit<EdgeWalk, 'line'>, leave: 'close' | 'reset' = 'close'): void {
+export function connectionWalk(
+  where: () => Omit<EdgeWalk, 'line' | 'issuer'>,
+  leave: 'close' | 'reset' = 'close',
+): void {
   test('a caller who leaves is told of: the core waits no longer for it', async () => {
     const { edge, key, core } = where();
     const url = `${edge}/v1/tensors:claim`;
