@@ -93,7 +93,6 @@ function letGo(held: Held): void {
   else if (payload.holders instanceof Set) payload.holders.delete(held);
 }
 
-export const placeOf = ([seq, pack, at, length]: At): Place => ({ seq, pack, at, length });
 export const atOf = ({ seq, pack, at, length }: Place): At => [seq, pack, at, length];
 export const putRow = ({ record, place, payload }: Held): Row => [
   'put',
@@ -227,13 +226,10 @@ export function createCatalog(unneeded: (payload: Payload) => void): Catalog {
     apply(row) {
       switch (row[0]) {
         case 'put': {
-          const [, seq, pack, at, length, record, ...payload] = row;
-          return put(
-            record,
-            { seq, pack, at, length },
-            placeOf([payload[0], payload[1], payload[2], payload[3]]),
-            payload[4] === 1,
-          );
+          // By number: a start does this a million times.
+          const place = { seq: row[1], pack: row[2], at: row[3], length: row[4] };
+          const payloadPlace = { seq: row[6], pack: row[7], at: row[8], length: row[9] };
+          return put(row[5], place, payloadPlace, row[10] === 1);
         }
         case 'delete': {
           const [, seq, pack, at, length, tenant, key] = row;
