@@ -17,6 +17,7 @@ import { wordsOf } from './backups/words.ts';
 import { openCache } from './cache/cache.ts';
 import { createChanges } from './cache/changes.ts';
 import { createClaims } from './cache/claims.ts';
+import { openCourseFile } from './cache/course-file.ts';
 import { openDigests } from './cache/digest.ts';
 import { openKv } from './cache/kv/kv.ts';
 import { createAuthenticate, createSealKey } from './callers.ts';
@@ -143,11 +144,13 @@ async function startCore(config: CoreConfig) {
   opened.push({ name: 'audit', close: audit.flush });
   const digests = openDigests(pieces);
   opened.push({ name: 'digests', close: digests.close });
-  const course = {
+  const settings = {
     strategy: config.CACHE_STRATEGY,
     objective: config.CACHE_OBJECTIVE,
     adjustEvery: config.CACHE_ADJUST_EVERY,
   };
+  const { course, keep, ...courseFile } = await openCourseFile(join(dataDir, 'policy.json'), settings, log);
+  opened.push({ name: 'policy', ...courseFile });
   const cache = openCache({
     pool,
     pieces,
@@ -156,6 +159,7 @@ async function startCore(config: CoreConfig) {
     bodyBytesMax: config.BODY_BYTES_MAX,
     entriesMax: config.CACHE_ENTRIES_MAX,
     course,
+    chosen: keep,
     quota: {
       share: config.TENANT_MEMORY_PERCENT / 100,
       diskBytes: MiB(config.TENANT_DISK_MIB),

@@ -54,6 +54,8 @@ export interface CacheOptions {
   readonly entriesMax: number;
   /** How it is decided who leaves an adapter; default adaptive. */
   readonly course?: Course;
+  /** Told of each other course that a call chooses. */
+  readonly chosen?: (next: PolicyBody) => void;
   /** What one tenant may have; default all. */
   readonly quota?: TenantQuota;
   /** Of what was answered `back` and is not on disk. */
@@ -166,7 +168,9 @@ export function openCache(options: CacheOptions): Cache {
   const tally = createTally({ pool, store, holdings, curve, flushes, departures, sweep, prefetch, diskRoom });
 
   function fill(): void {
-    for (const record of store.found) {
+    // Who leaves a full disk is told by age, until heat.ts knows more.
+    const found = shelf ? store.found.toSorted((a, b) => a.createdAt - b.createdAt) : store.found;
+    for (const record of found) {
       const entry = newEntry(record, undefined, true);
       ledger.add(entry.id, record);
       holdings.insert(entry);
@@ -176,9 +180,14 @@ export function openCache(options: CacheOptions): Cache {
   const heat =
     options.heat &&
     startHeat({
-      ...{ path: options.heat.path, hot: holdings.hot, find: holdings.find, bring, log },
+      ...{ path: options.heat.path, hot: holdings.hot, find: holdings.find, bring, log, recall },
       bytesMax: pool.capacityBytes * options.heat.share,
     });
+
+  function recall(entry: Entry): void {
+    holdings.touch(entry);
+    shelf?.touch(entry.id);
+  }
 
   /** Removes what the key holds by then, from disk and index; with `only`, if it is still that. */
   async function discard(id: string, only?: Entry): Promise<boolean> {
@@ -232,8 +241,7 @@ export function openCache(options: CacheOptions): Cache {
       }
       const source = isHot(entry) ? 'hot' : 'cold';
       tally.found(entry, source);
-      holdings.touch(entry);
-      shelf?.touch(entry.id);
+      recall(entry);
       return { entry: face(entry), source, read: (signal, party) => thenDo(read(entry, signal, party), follow) };
     },
     peek(tenant, key) {
@@ -297,7 +305,9 @@ export function openCache(options: CacheOptions): Cache {
       bytes: { disk: ledger.bytesOf(tenant), adapters: holdings.bytesOf(tenant) },
     }),
     policy: (tenant) => policyAnswer(course, holdings.report(tenant)),
-    setPolicy({ strategy, objective }) {
+    setPolicy(next) {
+      const { strategy, objective } = next;
+      options.chosen?.(next);
       if (objective) course.objective = objective;
       if (!strategy || strategy === course.strategy) return;
       course.strategy = strategy;

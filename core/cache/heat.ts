@@ -1,7 +1,7 @@
 // What was on adapters when this stopped, so that it comes back there first: a small file with the keys in the order of their last
 // use, the latest first, written every minute and at the end, and read once after the start. It holds names, no tensors; a file
 // that is not there, cannot be read or is not whole is none. What it names is brought back in the background (bring.ts), a few at a
-// time, up to a share of the adapters' memory and only into free room; the rest stays where it is.
+// time, up to a share of the adapters' memory and only into free room; the rest stays where it is. Its order is that of recency again.
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { parseJson } from '../contract/json.ts';
@@ -27,6 +27,8 @@ export interface HeatOptions {
   readonly hot: () => readonly Entry[];
   readonly find: (tenant: string, key: string) => Entry | undefined;
   readonly bring: Bring;
+  /** It was the latest to be used, of those named until now. */
+  readonly recall: (entry: Entry) => void;
   readonly log: (line: string) => void;
 }
 
@@ -85,7 +87,16 @@ export function startHeat(options: HeatOptions): Heat {
 /** How many were brought back. */
 async function warmUp(options: HeatOptions, signal: AbortSignal): Promise<number> {
   const { find, bring, bytesMax } = options;
-  const names = (await readNames(options.path)).values();
+  const all = await readNames(options.path);
+  const names = all.values();
+  /** The latest come first, and would be the oldest by that. */
+  const recall = () => {
+    for (const [tenant, key] of all.toReversed()) {
+      const entry = find(tenant, key);
+      if (entry) options.recall(entry);
+    }
+  };
+  recall();
   let left = bytesMax;
   let count = 0;
   const next = async (): Promise<void> => {
@@ -105,6 +116,7 @@ async function warmUp(options: HeatOptions, signal: AbortSignal): Promise<number
     }
   };
   await Promise.all(Array.from({ length: ABREAST }, () => next().catch(() => {}))); // what fails is read when it is asked for
+  if (count > 0) recall();
   return count;
 }
 

@@ -640,6 +640,28 @@ test('an adapter that dies under a reader costs it nothing if the bytes are dura
   await engine.assertIdle();
 });
 
+test('a reader that falls to the disk halfway is not given damaged bytes as a whole answer', async (t) => {
+  const engine = await startEngine(t);
+  const bytes = fileOf(8 * PIECE_BYTES);
+  for (const at of [100, bytes.length - 100]) {
+    await engine.put('k', bytes);
+    await engine.store.settle();
+    const digest = engine.peek('k')?.digest ?? '';
+    const file = join(engine.path, 'entries', digest.slice(0, 2), `${payloadName(TENANT, digest)}.safetensors`);
+    const held = readFileSync(file);
+    held[at] = (held[at] ?? 0) ^ 1;
+    writeFileSync(file, held);
+    await assert.rejects(
+      readAround(engine, 'k', () => engine.killAdapter()),
+      { code: 'record_damaged', message: /its sha-256 is/ },
+    );
+    await engine.store.settle();
+    assert.match(engine.lines.join('\n'), /damaged on disk: tenant\/k/);
+    await engine.cache.delete(TENANT, 'k');
+    await engine.assertIdle();
+  }
+});
+
 test('an adapter that dies under a put fails it with adapter_lost, and what was held stays', async (t) => {
   const engine = await startEngine(t);
   const old = fileOf(1000);

@@ -1,11 +1,13 @@
 // A disk with a budget: who leaves it for others, and who does not.
 
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { joinParts, tensorParts } from '../../../core/contract/tensors.ts';
 import type { StoreOptions } from '../../../core/store/store.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
 import { startEngine, TENANT } from '../../support/engine.ts';
+import { folder } from '../../support/folders.ts';
 import { seeded } from '../../support/seeded.ts';
 import { smallDisk } from '../../support/small-disk.ts';
 
@@ -75,6 +77,24 @@ test('what is on an adapter stays there when its disk copy leaves', async (t) =>
   await engine.reopen();
   assert.equal(engine.peek('first'), undefined, 'it was on the adapter alone');
   assert.deepEqual(engine.cache.check(), []);
+});
+
+test('after a restart the disk is left by age, and by what was used last', async (t) => {
+  const path = join(folder(t), 'heat.json');
+  const engine = await startEngine(t, { store: budget(), cache: { course: lru, heat: { path, share: 1 } } });
+  for (let i = 0; i < 10; i++) {
+    engine.clock.now += 1000;
+    await engine.put(`k${i}`, fileOf(SIZE));
+  }
+  await engine.get('k1');
+  await engine.reopen();
+  await engine.cache.warmed;
+  engine.leavePages(0);
+  for (let i = 0; i < 12; i++) await engine.put(`n${i}`, fileOf(SIZE));
+  const left = Array.from({ length: 10 }, (_, i) => `k${i}`).filter((key) => engine.peek(key) === undefined);
+  assert.ok(left.length > 0 && left.length < 10);
+  assert.deepEqual(left, ['k0', 'k2', 'k3', 'k4', 'k5', 'k6', 'k7', 'k8', 'k9'].slice(0, left.length));
+  await engine.assertIdle();
 });
 
 test('where nothing may leave it is 507: what is read stays, and what could never fit takes nobody along', async (t) => {

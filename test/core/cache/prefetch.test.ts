@@ -230,6 +230,20 @@ test('after a restart the hottest are hot again, without a request', async (t) =
   await engine.assertIdle();
 });
 
+test('what has come back leaves in the order in which it was used before', async (t) => {
+  const { engine } = await warm(t, 100);
+  const files = run('k', 12, 2 * MiB);
+  for (const [key, file] of files) await engine.put(key, file);
+  for (const key of ['k/0', 'k/1', 'k/2']) await read(engine, key, files.get(key));
+  for (let restart = 0; restart < 2; restart++) await engine.reopen().then(() => engine.cache.warmed);
+  engine.cache.setPolicy({ strategy: 'lru' });
+  engine.leavePages(0);
+  for (const [key, file] of run('n', 6, 2 * MiB)) await engine.put(key, file);
+  const left = [...files.keys()].filter((key) => engine.peek(key)?.tier === 'cold');
+  assert.deepEqual(left, ['k/3', 'k/4', 'k/5', 'k/6', 'k/7', 'k/8']);
+  await engine.assertIdle();
+});
+
 test('what comes back takes no more than its share, the latest first', async (t) => {
   const { engine } = await warm(t, 10);
   const files = run('k', 20, 2 * MiB);
@@ -252,7 +266,7 @@ test('a file that is none, and names that are none any more, are no harm', async
   const held = newEntry({ tenant: 't', key: 'k', digest: '', bytes: 1, ...facts }, undefined, true);
   const start = () =>
     startHeat({
-      ...{ path, bytesMax: MiB, hot: () => [held], log: (line) => lines.push(line) },
+      ...{ path, bytesMax: MiB, hot: () => [held], log: (line) => lines.push(line), recall() {} },
       find: (tenant, key) => (tenant === 't' && key === 'k' ? held : undefined),
       async bring({ record: { key } }) {
         asked.push(key);
