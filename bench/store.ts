@@ -200,7 +200,7 @@ async function put(store: Store, key: string, bytes: Uint8Array): Promise<void> 
   };
   const writer = await store.begin(false);
   await writer.write(bytes, bytes.length, 0);
-  await writer.commit(record, undefined);
+  await writer.commit(record);
 }
 
 /** Milliseconds for all, so many at a time. */

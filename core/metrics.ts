@@ -47,6 +47,16 @@ export function createMetrics(): CoreMetrics {
     registers: [registry],
   });
 
+  let scrapes = 0;
+  /** Read once for each scrape, however many metrics tell of it. */
+  function oncePerScrape<T>(read: () => T): () => T {
+    let last: { readonly scrape: number; readonly value: T } | undefined;
+    return () => {
+      if (last?.scrape !== scrapes) last = { scrape: scrapes, value: read() };
+      return last.value;
+    };
+  }
+
   type Readings = () => Iterable<readonly [label: string, value: number]>;
 
   function gauge(name: string, help: string, label: string | undefined, read: Readings): void {
@@ -67,8 +77,8 @@ export function createMetrics(): CoreMetrics {
   }
 
   /** One value for each adapter. */
-  const each = (pool: Pool, read: (adapter: AdapterReport) => number): Readings => {
-    return () => pool.report().map((adapter) => [adapter.id, read(adapter)] as const);
+  const each = (adapters: () => readonly AdapterReport[], read: (adapter: AdapterReport) => number): Readings => {
+    return () => adapters().map((adapter) => [adapter.id, read(adapter)] as const);
   };
 
   return {
@@ -77,44 +87,48 @@ export function createMetrics(): CoreMetrics {
       const end = requests.startTimer({ method: METHODS.has(method) ? method : 'other' });
       return (route, status) => end({ route, status });
     },
-    watch({ cache, claims, kv, pool, pieces, store, backups }) {
-      gauge('blatam_cache_entries', 'Entries held.', undefined, () => [['', cache.stats().entries]]);
+    watch({ claims, pool, pieces, backups, ...rooms }) {
+      const cache = oncePerScrape(rooms.cache.stats);
+      const kv = oncePerScrape(rooms.kv.stats);
+      const store = oncePerScrape(rooms.store.report);
+      const adapters = oncePerScrape(pool.report);
+      gauge('blatam_cache_entries', 'Entries held.', undefined, () => [['', cache().entries]]);
       gauge('blatam_cache_bytes', 'Bytes held, by where they lie.', 'tier', () => {
-        const { hot, disk } = cache.stats().bytes;
+        const { hot, disk } = cache().bytes;
         return Object.entries({ hot, disk });
       });
       gauge('blatam_cache_adapter_bytes', 'Bytes of tensors on each adapter.', 'adapter', () =>
-        Object.entries(cache.stats().bytes.adapters),
+        Object.entries(cache().bytes.adapters),
       );
       gauge('blatam_cache_saved_bytes', 'What equal payloads would take more if each had its pages.', undefined, () => [
-        ['', cache.stats().bytes.saved],
+        ['', cache().bytes.saved],
       ]);
       gauge('blatam_cache_hit_ratio', 'Share of late reads from adapters, and with other room.', 'capacity', () =>
-        Object.entries(cache.stats().hitRatio).map(([room, ratio]) => [room, ratio ?? Number.NaN] as const),
+        Object.entries(cache().hitRatio).map(([room, ratio]) => [room, ratio ?? Number.NaN] as const),
       );
       counter('blatam_cache_hit_bytes_total', 'Bytes of reads, by where they were answered from.', 'result', () =>
-        Object.entries(cache.stats().hitBytes),
+        Object.entries(cache().hitBytes),
       );
       gauge('blatam_cache_flush_bytes', 'Answered with durability=back, and not yet on disk.', undefined, () => [
-        ['', cache.stats().flushing.bytes],
+        ['', cache().flushing.bytes],
       ]);
       gauge('blatam_cache_flush_age_seconds', 'How long the oldest of that has waited.', undefined, () => [
-        ['', cache.stats().flushing.ageMs / 1000],
+        ['', cache().flushing.ageMs / 1000],
       ]);
       counter('blatam_cache_reads_total', 'Reads, by where they were answered from.', 'result', () => {
-        const { hits, misses } = cache.stats();
+        const { hits, misses } = cache();
         return Object.entries({ ...hits, miss: misses });
       });
       counter('blatam_cache_removals_total', 'Entries that left, by cause.', 'cause', () => {
-        const { room, ...others } = cache.stats().removals;
+        const { room, ...others } = cache().removals;
         return Object.entries({ evicted: room, ...others });
       });
       counter('blatam_prefetch_total', 'Tensors brought ahead, by what became of that.', 'result', () => {
-        const { used, late, wrong, cancelled } = cache.stats().prefetch;
+        const { used, late, wrong, cancelled } = cache().prefetch;
         return Object.entries({ used, late, wrong, cancelled });
       });
       gauge('blatam_prefetch_ratio', 'Of what was brought ahead and of reads from disk, what was right.', 'of', () => {
-        const { precision, recall } = cache.stats().prefetch;
+        const { precision, recall } = cache().prefetch;
         return Object.entries({ precision, recall });
       });
       gauge('blatam_disk_bytes', 'All that the store has on disk, and its budget.', 'which', () => {
@@ -122,65 +136,65 @@ export function createMetrics(): CoreMetrics {
         return Object.entries({ held: bytes, ...(bytesMax === null ? {} : { budget: bytesMax }) });
       });
       gauge('blatam_store_pack_bytes', 'Bytes of packs: what counts, and all.', 'which', () => {
-        return Object.entries(store.report().packBytes);
+        return Object.entries(store().packBytes);
       });
       counter(
         'blatam_store_work_total',
         'Syncs, frames they made last, packs compacted, rounds of the scrub.',
         'what',
         () => {
-          const { syncs, frames, compacted, scrubbed } = store.report();
+          const { syncs, frames, compacted, scrubbed } = store();
           return Object.entries({ syncs, frames, compacted: compacted.packs, scrubs: scrubbed.rounds });
         },
       );
       counter('blatam_store_faults_total', 'What went wrong with the disk, by what it was.', 'fault', () => {
-        return Object.entries(store.report().faults);
+        return Object.entries(store().faults);
       });
       gauge('blatam_claims', 'Keys that somebody computes.', undefined, () => [['', claims.open]]);
       gauge('blatam_claims_waiting', 'Calls that wait for those keys.', undefined, () => [['', claims.waiting]]);
-      gauge('blatam_kv_blocks', 'Blocks of tokens whose KV is held.', undefined, () => [['', kv.stats().blocks]]);
-      gauge('blatam_kv_bytes', 'Bytes of pages that hold KV.', undefined, () => [['', kv.stats().bytes]]);
+      gauge('blatam_kv_blocks', 'Blocks of tokens whose KV is held.', undefined, () => [['', kv().blocks]]);
+      gauge('blatam_kv_bytes', 'Bytes of pages that hold KV.', undefined, () => [['', kv().bytes]]);
       counter('blatam_kv_tokens_total', 'Tokens asked for, to load or to attend to, and those held.', 'result', () => {
-        const { asked, matched } = kv.stats().tokens;
+        const { asked, matched } = kv().tokens;
         return Object.entries({ held: matched, missing: asked - matched });
       });
       counter('blatam_kv_removals_total', 'Blocks that left, by cause.', 'cause', () => {
-        const { evictions, expired, cleared, lost, damaged } = kv.stats();
+        const { evictions, expired, cleared, lost, damaged } = kv();
         return Object.entries({ evicted: evictions, expired, cleared, lost, damaged });
       });
-      const tiers = () => Object.entries(kv.stats().tiers);
+      const tiers = () => Object.entries(kv().tiers);
       gauge('blatam_kv_tier_blocks', 'Blocks by where they lie.', 'tier', () => tiers().map(([n, t]) => [n, t.blocks]));
       gauge('blatam_kv_tier_bytes', 'Bytes by where they lie.', 'tier', () => tiers().map(([n, t]) => [n, t.bytes]));
-      gauge('blatam_kv_memory_bytes', 'Packages of KV in memory.', undefined, () => [['', kv.stats().memory.bytes]]);
+      gauge('blatam_kv_memory_bytes', 'Packages of KV in memory.', undefined, () => [['', kv().memory.bytes]]);
       counter(
         'blatam_kv_tier_changes_total',
         'Blocks packed, without pages, back on adapters, not worth it.',
         'way',
         () => {
-          const { packed, demotions, returned, declined } = kv.stats().memory;
+          const { packed, demotions, returned, declined } = kv().memory;
           return Object.entries({ packed, demoted: demotions, returned, declined });
         },
       );
       counter('blatam_kv_packed_bytes_total', 'Bytes of packages made, and what they are smaller by.', 'what', () => {
-        const { packedBytes, savedBytes } = kv.stats().memory;
+        const { packedBytes, savedBytes } = kv().memory;
         return Object.entries({ packed: packedBytes, saved: savedBytes });
       });
       counter('blatam_kv_tier_seconds_total', 'Time spent on packing and on returns.', 'way', () => {
-        const { packMs, returnMs } = kv.stats().memory;
+        const { packMs, returnMs } = kv().memory;
         return Object.entries({ packed: packMs / 1000, returned: returnMs / 1000 });
       });
       counter('blatam_kv_canary_total', 'Looks at codecs beside the exact blocks they stand for.', 'result', () => {
-        const { looks, skipped, failed } = kv.stats().canary;
+        const { looks, skipped, failed } = kv().canary;
         return [...Object.entries({ looks, skipped, failed })];
       });
-      const pairs = () => kv.stats().canary.pairs.map((pair) => [`${pair.codecK} ${pair.codecV}`, pair] as const);
+      const pairs = () => kv().canary.pairs.map((pair) => [`${pair.codecK} ${pair.codecV}`, pair] as const);
       gauge('blatam_kv_canary_error', 'Relative error of attention, by codecs of K and V.', 'codecs', () =>
         pairs().map(([name, { error }]) => [name, error]),
       );
       gauge('blatam_kv_canary_alarm', '1 where attention is further off than its codecs explain.', 'codecs', () =>
         pairs().map(([name, { alarm }]) => [name, Number(alarm)]),
       );
-      gauge('blatam_kv_pinned_bytes', 'Bytes of KV that pins keep.', undefined, () => [['', kv.stats().pinned.bytes]]);
+      gauge('blatam_kv_pinned_bytes', 'Bytes of KV that pins keep.', undefined, () => [['', kv().pinned.bytes]]);
       gauge('blatam_backups', 'Backups that are kept.', undefined, () => [['', backups.status.count]]);
       gauge('blatam_backup_age_seconds', 'Since the newest that is whole; NaN: there is none.', undefined, () => {
         const { newest } = backups.status;
@@ -205,7 +219,7 @@ export function createMetrics(): CoreMetrics {
       gauge('blatam_pieces_free', 'Pieces of memory that no payload holds.', undefined, () => [['', pieces.free]]);
       gauge('blatam_pieces_waiting', 'Payloads that wait for a piece.', undefined, () => [['', pieces.waiting]]);
       const adapter = (name: string, help: string, read: (a: AdapterReport) => number) =>
-        gauge(`blatam_adapter_${name}`, help, 'adapter', each(pool, read));
+        gauge(`blatam_adapter_${name}`, help, 'adapter', each(adapters, read));
       adapter('up', 'Whether the adapter has a process that serves.', (a) => (isUp(a) ? 1 : 0));
       adapter('draining', 'Whether the adapter takes no new leases.', (a) => (isDraining(a) ? 1 : 0));
       adapter('used_bytes', 'Pages leased on the adapter.', (a) => a.memory.used);
@@ -224,9 +238,12 @@ export function createMetrics(): CoreMetrics {
         'blatam_adapter_restarts_total',
         'Times its process was started again.',
         'adapter',
-        each(pool, (a) => a.restarts),
+        each(adapters, (a) => a.restarts),
       );
     },
-    text: () => registry.metrics(),
+    text() {
+      scrapes++;
+      return registry.metrics();
+    },
   };
 }

@@ -81,6 +81,13 @@ export function clientBatch({ ask, crypto, put, get }: BatchParts): ClientBatch 
     if (answer.status !== 200) throw await refusal(answer);
     const { origin, requestId } = sourceOf(answer);
     const { entries, files } = openAnswer(answer, await collect(answer.stream, lengthOf(answer.headers)));
+    const told = new Set(entries.map(({ key }) => key));
+    const missing = keys.find((key) => !told.has(key));
+    if (missing !== undefined)
+      throw new TransferError(
+        'unreadable',
+        `The answer to ${answer.asked} says nothing of ${missing}, which was asked for. Is ${origin} a Blatam of this version?`,
+      );
     const found = files.values();
     return Promise.all(
       entries.map(async (one): Promise<BatchGot> => {

@@ -5,7 +5,7 @@
 import { problem } from '../contract/problems.ts';
 import type { StoredRecord } from '../store/records.ts';
 import type { Store, StoreWriter } from '../store/store.ts';
-import type { Entry } from './entry.ts';
+import { type Entry, idOf } from './entry.ts';
 import type { Asker } from './lodgings.ts';
 import type { Shelf } from './shelf.ts';
 
@@ -76,8 +76,9 @@ export function createLedger({ store, shelf, ...o }: LedgerOptions): Ledger {
       });
       return {
         write: writer.write,
-        async commit(record, previous) {
-          const done = await writer.commit(record, previous);
+        async commit(record) {
+          const previous = records.get(idOf(record.tenant, record.key));
+          const done = await writer.commit(record);
           taken = false; // the record's from now on
           if (previous) count(tenant, -previous.bytes);
           return done;
@@ -89,7 +90,7 @@ export function createLedger({ store, shelf, ...o }: LedgerOptions): Ledger {
       };
     },
     async commit(entry, writer) {
-      const done = await writer.commit(entry.record, records.get(entry.id));
+      const done = await writer.commit(entry.record);
       records.set(entry.id, entry.record);
       entry.onDisk = true;
       shelf?.enter(entry.id, entry.record);

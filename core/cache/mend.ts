@@ -41,7 +41,7 @@ export function createMends({ holdings, keys, store, digests, read, log }: MendP
       }
       const found = Buffer.from(await hash.end()).toString('hex');
       if (found !== entry.record.digest) throw problem('record_damaged', `On its adapter its sha-256 is ${found}.`);
-      await writer.commit(entry.record, entry.record);
+      await writer.commit(entry.record);
     } catch (error) {
       hash.drop();
       await writer.abort();

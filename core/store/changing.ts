@@ -68,9 +68,9 @@ export async function openChangingStore(
         if (isCut) throw restoring();
         await writer.write(piece, length, position);
       },
-      async commit(record, previous) {
+      async commit(record) {
         if (isCut) throw restoring();
-        const done = writer.commit(record, previous);
+        const done = writer.commit(record);
         committing = done.catch(() => {});
         const committed = await done;
         end();

@@ -79,8 +79,8 @@ export type FaultName = 'disk_full' | 'disk_failed' | 'failed_sync' | 'damaged' 
 
 export interface StoreWriter {
   write(piece: Uint8Array, length: number, position: number): Promise<void>;
-  /** Synced and visible when it resolves. `previous` is the record that this one replaces. */
-  commit(record: StoredRecord, previous: StoredRecord | undefined): Promise<{ deduplicated: boolean }>;
+  /** Synced and visible when it resolves, in the place of what its key had. */
+  commit(record: StoredRecord): Promise<{ deduplicated: boolean }>;
   abort(): Promise<void>;
 }
 

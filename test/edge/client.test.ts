@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
+import { BATCH, frameHead } from '../../core/contract/batch.ts';
 import { nodeCrypto } from '../../core/contract/crypto-node.ts';
 import { problem } from '../../core/contract/problems.ts';
 import { joinParts, type TensorData, tensorParts } from '../../core/contract/tensors.ts';
@@ -497,4 +498,15 @@ describe('createClient() and its calls refuse', () => {
       await assert.rejects(async () => client().get(key), { name: 'RangeError', message: /is malformed/ });
     assert.equal(server.requests.length, 0);
   });
+});
+
+test('getMany() of an answer that leaves a key out says so, and asks no more', async () => {
+  const frame = frameHead({
+    entries: [{ key: 'a', status: 404, code: 'tensor_unknown', title: 'Unknown', detail: '' }],
+  });
+  server.override = (_request, answer) => {
+    answer.writeHead(200, { 'content-type': BATCH, 'content-length': frame.length }).end(frame);
+    return true;
+  };
+  await assert.rejects(client().getMany(['a', 'b']), transferFault('unreadable', /says nothing of b, which was asked/));
 });

@@ -29,7 +29,7 @@ export async function putBytes(
   const writer = await store.begin(false);
   try {
     await writer.write(bytes, bytes.length, 0);
-    await writer.commit(record, undefined);
+    await writer.commit(record);
     return record;
   } catch (error) {
     await writer.abort();

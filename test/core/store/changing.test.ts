@@ -83,7 +83,7 @@ test('an upload under way is waited for', async (t) => {
     });
   await writer.write(bytes.subarray(100_000), 100_000, 100_000);
   assert.equal(isOver, false);
-  await writer.commit(recordFor('slow', bytes), undefined);
+  await writer.commit(recordFor('slow', bytes));
   await changing;
 });
 
@@ -96,11 +96,11 @@ test('an upload that takes too long is cut, and touches nothing of the other', a
   const other = random.bytes(100_000);
   await next.write(other, 100_000, 0);
   await assert.rejects(writer.write(random.bytes(10), 10, 0), { code: 'restoring' });
-  await assert.rejects(writer.commit(recordFor('cut', random.bytes(100_000)), undefined), { code: 'restoring' });
+  await assert.rejects(writer.commit(recordFor('cut', random.bytes(100_000))), { code: 'restoring' });
   await writer.abort();
   assert.equal(readdirSync(join(path, 'incoming')).length, 1);
   const kept = recordFor('next', other);
-  await next.commit(kept, undefined);
+  await next.commit(kept);
   assertSameBytes(await bytesUnder(store, kept), other, 'next');
   assertSameBytes(await bytesUnder(store, record), bytes, 'the other');
 });

@@ -114,7 +114,7 @@ test('a payload that trickles in byte by byte, backwards, is whole', async (t) =
   const record = recordFor('k', bytes);
   const writer = await store.begin(false);
   for (let at = bytes.length - 1; at >= 0; at--) await writer.write(bytes.subarray(at, at + 1), 1, at);
-  await writer.commit(record, undefined);
+  await writer.commit(record);
   assertSameBytes(await bytesUnder(store, record), bytes, 'k');
   await store.close();
 });

@@ -51,7 +51,7 @@ async function reopen(path: string): Promise<Opened> {
 }
 
 /** Bytes under a key, as the cache stores them; gives the record. */
-async function put(store: Store, key: string, bytes: Uint8Array, previous?: StoredRecord): Promise<StoredRecord> {
+async function put(store: Store, key: string, bytes: Uint8Array): Promise<StoredRecord> {
   const writer = await store.begin(false);
   const half = bytes.length >> 1;
   await Promise.all([
@@ -59,7 +59,7 @@ async function put(store: Store, key: string, bytes: Uint8Array, previous?: Stor
     writer.write(bytes, half, 0), // `bytes` goes on behind `half`, as a piece does
   ]);
   const record = recordFor(key, bytes);
-  await writer.commit(record, previous);
+  await writer.commit(record);
   return record;
 }
 
@@ -155,7 +155,7 @@ test('begin(true) stores pieces of any length bit by bit', linuxOnly, async (t) 
     }
     await Promise.all(writes);
     for (const piece of taken) piece.release();
-    await writer.commit(recordFor(`k${size}`, bytes), undefined);
+    await writer.commit(recordFor(`k${size}`, bytes));
     assert.equal(statSync(payloadPath(path, hash(bytes))).size, size);
     assertSameBytes(await get(store, recordFor(`k${size}`, bytes)), bytes, `${size} bytes`);
   }
@@ -179,7 +179,7 @@ test('begin(true) writes in the ordinary way where the disk refuses, whenever th
       await turn();
     }
     await Promise.all(writes);
-    await writer.commit(recordFor(`k${round}`, bytes), undefined);
+    await writer.commit(recordFor(`k${round}`, bytes));
   }
   await store.settle();
   assertSameBytes(await get(store, recordFor('any', bytes)), bytes, 'the payload');
@@ -194,7 +194,7 @@ for (const size of [5000, LARGE])
     const writer = await store.begin(false);
     await writer.write(bytes, bytes.length, 0);
     const second = recordFor('second', bytes);
-    assert.deepEqual(await writer.commit(second, undefined), { deduplicated: true });
+    assert.deepEqual(await writer.commit(second), { deduplicated: true });
     assert.equal(store.bytes, bytes.length);
     if (size === LARGE) assert.deepEqual(payloadFiles(path), [`${payloadName('t', first.digest)}.safetensors`]);
 
@@ -242,7 +242,7 @@ test('commit() replaces what the key had, and the payload before goes', async (t
   const path = folder(t);
   const { store } = await reopen(path);
   const old = await put(store, 'k', random.bytes(LARGE));
-  const next = await put(store, 'k', random.bytes(2000), old);
+  const next = await put(store, 'k', random.bytes(2000));
   await store.settle();
   assert.equal(store.bytes, 2000);
   assert.equal(existsSync(payloadPath(path, old.digest)), false);
@@ -254,7 +254,7 @@ test('commit() of the same bytes under the same key keeps them', async (t) => {
   const { store } = await reopen(path);
   const bytes = random.bytes(LARGE);
   const old = await put(store, 'k', bytes);
-  const next = await put(store, 'k', bytes, old);
+  const next = await put(store, 'k', bytes);
   await store.settle();
   assertSameBytes(await get(store, next), bytes, 'the payload');
   await store.remove(next);
@@ -398,7 +398,7 @@ test('tenants and keys never share a record', async (t) => {
     const bytes = random.bytes(20);
     const writer = await store.begin(false);
     await writer.write(bytes, 20, 0);
-    await writer.commit(recordFor(key, bytes, { tenant }), undefined);
+    await writer.commit(recordFor(key, bytes, { tenant }));
   }
   const { found } = (await reopen(path)).store;
   assert.equal(new Set(found.map(({ tenant, key }) => JSON.stringify([tenant, key]))).size, owners.length);
@@ -493,8 +493,8 @@ test('a record that the disk has no room for takes its payload with it', async (
   try {
     writeFileSync(filler, new Uint8Array(1 << 20));
   } catch {} // full, as wanted
-  for (let i = 0; i < 3; i++) await assert.rejects(put(store, 'k', random.bytes(5000), old), full);
-  await assert.rejects(writer.commit(recordFor('k', bytes), old), full);
+  for (let i = 0; i < 3; i++) await assert.rejects(put(store, 'k', random.bytes(5000)), full);
+  await assert.rejects(writer.commit(recordFor('k', bytes)), full);
   await writer.abort();
   assert.deepEqual(readdirSync(join(path, 'incoming')), []);
   assert.equal(existsSync(payloadPath(path, hash(bytes))), false);
@@ -535,7 +535,7 @@ test('a disk that refuses is disk_failed, and what was there stays', async (t) =
   const shard = join(path, 'entries', hash(bytes).slice(0, 2));
   const away = join(path, 'away');
   renameSync(shard, away); // a folder that is gone: root may do anything to one that is read-only
-  await assert.rejects(writer.commit(recordFor('other', bytes), undefined), { code: 'disk_failed', status: 503 });
+  await assert.rejects(writer.commit(recordFor('other', bytes)), { code: 'disk_failed', status: 503 });
   await writer.abort();
   assert.equal(store.bytes, 100);
   assert.deepEqual(readdirSync(join(path, 'incoming')), []);
@@ -560,8 +560,7 @@ test('openStore() finds what was committed over a random walk of puts, replaceme
     const key = `k${random.below(8)}`;
     const held = model.get(key);
     const action = random.below(10);
-    if (action < 6)
-      model.set(key, await put(store, key, random.pick([payloads[0] ?? new Uint8Array(1), ...payloads]), held));
+    if (action < 6) model.set(key, await put(store, key, random.pick([payloads[0] ?? new Uint8Array(1), ...payloads])));
     else if (action < 9 && held) {
       await store.remove(held);
       model.delete(key);
@@ -633,7 +632,7 @@ test('tenants share no payload, so that none can tell what another holds', async
   await put(store, 'k', bytes);
   const writer = await store.begin(false);
   await writer.write(bytes, bytes.length, 0);
-  const { deduplicated } = await writer.commit({ ...recordFor('k', bytes), tenant: 'other' }, undefined);
+  const { deduplicated } = await writer.commit({ ...recordFor('k', bytes), tenant: 'other' });
   assert.equal(deduplicated, false);
   assert.equal(store.bytes, 2 * LARGE);
   assert.equal(payloadFiles(path).length, 2);
