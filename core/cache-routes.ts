@@ -1,20 +1,23 @@
-// The routes of the cache as a whole: what it counts, by which policy it serves, and whether all is accounted for.
+// The routes of the cache as a whole: what it counts, by which policy it serves, and whether all is accounted for. Figures of all
+// tenants are told to whoever may read metrics or runs the cache; others are told their own.
 import type { Hono } from 'hono';
 import { leaving } from './bodies.ts';
 import type { Cache } from './cache/cache.ts';
 import type { Kv } from './cache/kv/kv.ts';
 import { checkQuerySchema, parseBody, parseQuery } from './contract/messages.ts';
 import { policyBodySchema } from './contract/policy.ts';
-import { allow, type CoreEnv, jsonBody } from './route.ts';
+import { allow, type CoreEnv, jsonBody, seesAll } from './route.ts';
 
 export function addCacheRoutes(app: Hono<CoreEnv>, cache: Cache, kv: Kv): void {
   app.get('/v1/cache/stats', (c) => {
-    const { tenant } = allow(c, 'tensors:read', 'stats');
-    return c.json({ ...cache.stats(), tenant: cache.tenantStats(tenant), kv: kv.stats() });
+    const caller = allow(c, 'tensors:read', 'stats');
+    const own = { ...cache.tenantStats(caller.tenant), kv: kv.tenantStats(caller.tenant) };
+    if (!seesAll(caller)) return c.json({ of: 'tenant', ...own });
+    return c.json({ of: 'all', ...cache.stats(), tenant: own, kv: kv.stats() });
   });
   app.get('/v1/cache/policy', (c) => {
-    const { tenant } = allow(c, 'tensors:read', 'policy');
-    return c.json({ ...cache.policy(tenant), kv: kv.policy() });
+    const caller = allow(c, 'tensors:read', 'policy');
+    return c.json({ ...cache.policy(caller.tenant), ...(seesAll(caller) && { kv: kv.policy() }) });
   });
   app.put('/v1/cache/policy', async (c) => {
     const { tenant } = allow(c, 'cache:admin', 'policy');

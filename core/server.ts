@@ -29,13 +29,23 @@ import {
 import { asProblem, type Problem, problem, problemResponse } from './contract/problems.ts';
 import { isNoted } from './contract/refusals.ts';
 import { sendEvents } from './event-stream.ts';
-import type { Pool } from './gpu/pool.ts';
+import type { AdapterReport, Pool } from './gpu/pool.ts';
 import type { Grants } from './grants.ts';
 import { addKeyRoutes } from './key-routes.ts';
 import { addKvRoutes } from './kv-routes.ts';
 import type { CoreMetrics } from './metrics.ts';
 import type { Readiness } from './readiness.ts';
-import { allow, allowName, type C, type CoreEnv, jsonBody, refuseOtherMedia, sendBody, signedBody } from './route.ts';
+import {
+  allow,
+  allowName,
+  type C,
+  type CoreEnv,
+  jsonBody,
+  refuseOtherMedia,
+  seesAll,
+  sendBody,
+  signedBody,
+} from './route.ts';
 import { headersOf } from './tensor-answers.ts';
 
 /** An edge that has heard nothing for longer takes nothing for unchanged. */
@@ -164,8 +174,10 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   addKeyRoutes(app, parts);
   addBackupRoutes(app, parts.backups);
   app.get('/v1/adapters', (c) => {
-    allow(c, 'tensors:read', 'adapters');
-    return c.json({ adapters: pool.report() });
+    const caller = allow(c, 'tensors:read', 'adapters');
+    if (seesAll(caller)) return c.json({ adapters: pool.report() });
+    const own = cache.tenantStats(caller.tenant).bytes.adapters;
+    return c.json({ adapters: pool.report().map((adapter) => asTenantsSee(adapter, own[adapter.id] ?? 0)) });
   });
   app.post('/v1/tensors:move', async (c) => {
     const caller = allow(c, 'cache:admin', 'move');
@@ -244,6 +256,11 @@ function keyOf(c: C): string {
   return key;
 }
 
+/** Without what tells how busy others are; `used` are the pages of the tenant's own tensors. */
+const asTenantsSee = (adapter: AdapterReport, used: number) => {
+  const { utilization: _, queue: __, bytesInFlight: ___, memory, ...rest } = adapter;
+  return { ...rest, memory: { used, capacity: memory.capacity } };
+};
 const unknownTensor = (key: string) => problem('tensor_unknown', `No tensor is held under ${key}.`);
 
 const notModified = (c: C, etag: string) => c.body(null, 304, { etag });

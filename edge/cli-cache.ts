@@ -1,5 +1,5 @@
 // `blatam cache policy`: by which policy tensors leave adapters, what it has found out, and another one from now on.
-import { policyBodySchema } from '../core/contract/policy.ts';
+import { type KvPolicy, policyBodySchema } from '../core/contract/policy.ts';
 import { type Call, json, usage } from './cli-call.ts';
 import { columns, counted, percent, size } from './cli-words.ts';
 import type { PolicyAnswer } from './client.ts';
@@ -21,7 +21,6 @@ function policyRows({ strategy, objective, tensors, kv }: PolicyAnswer): string 
   const { pattern, inCharge, experts, changes, parts } = tensors;
   const ratio = (held: number | null): string => (held === null ? '-' : percent(held));
   const told = experts.map(({ name, hitRatio }) => `${name} ${ratio(hitRatio)}`);
-  const { now, half, double } = kv.hitRatio;
   return columns([
     ['strategy', strategy],
     ['objective', objective],
@@ -32,7 +31,14 @@ function policyRows({ strategy, objective, tensors, kv }: PolicyAnswer): string 
       adapter,
       `priority ${priority}: ${counted(payloads, 'payload')}, ${size(bytes)}, by ${inCharge}`,
     ]),
-    ['kv', `by ${kv.inCharge ?? 'nobody yet'}, after ${counted(kv.changes, 'change')}`],
-    ['kv hits', `${ratio(now)}; in half the room ${ratio(half)}, in twice ${ratio(double)}`],
+    ...(kv ? kvRows(kv, ratio) : []),
   ]);
+}
+
+function kvRows({ inCharge, changes, hitRatio }: KvPolicy, ratio: (held: number | null) => string): string[][] {
+  const { now, half, double } = hitRatio;
+  return [
+    ['kv', `by ${inCharge ?? 'nobody yet'}, after ${counted(changes, 'change')}`],
+    ['kv hits', `${ratio(now)}; in half the room ${ratio(half)}, in twice ${ratio(double)}`],
+  ];
 }

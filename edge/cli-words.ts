@@ -247,17 +247,21 @@ export function entryRows(entries: readonly TensorEntry[]): string {
 export function statsRows({ hits, bytes, kv, ...stats }: Stats): string {
   const found = hits.hot + hits.cold;
   const asked = found + stats.misses;
+  const { evictions, expired, lost } = stats;
+  const left = Object.entries({ evictions, expired, lost }).filter(([, count]) => count !== undefined);
+  const kvLeft = kv.evictions === undefined ? '' : `, ${kv.evictions} evicted, ${kv.lost} lost`;
   return columns([
+    ...(stats.of === 'tenant'
+      ? [['of', "your tenant; keys with metrics:read or cache:admin are told all tenants'"]]
+      : []),
     ['entries', `${stats.entries}`],
     ['bytes', `${size(bytes.hot)} hot, ${size(bytes.disk)} on disk`],
     ['hits', `${hits.hot} hot, ${hits.cold} cold${asked > 0 ? `, ${percent(found / asked)} of reads` : ''}`],
     ['misses', `${stats.misses}`],
     ['puts', `${stats.puts}`],
     ['deletes', `${stats.deletes}`],
-    ['evictions', `${stats.evictions}`],
-    ['expired', `${stats.expired}`],
-    ['lost', `${stats.lost}`],
-    ['kv', `${counted(kv.blocks, 'block')}, ${size(kv.bytes)}, ${kv.evictions} evicted, ${kv.lost} lost`],
+    ...left.map(([name, count]) => [name, `${count}`]),
+    ['kv', `${counted(kv.blocks, 'block')}, ${size(kv.bytes)}${kvLeft}`],
     ['kv tokens', `${kv.tokens.matched} of ${kv.tokens.asked} asked for were held`],
   ]);
 }
@@ -269,8 +273,8 @@ export function adapterRows(adapters: readonly Adapter[]): string {
     backend,
     state,
     `${size(memory.used)} of ${size(memory.capacity)}`,
-    percent(utilization),
-    `${queue}`,
+    utilization === undefined ? '-' : percent(utilization),
+    `${queue ?? '-'}`,
     `${restarts}`,
   ]);
   return columns([['ID', 'NAME', 'BACKEND', 'STATE', 'MEMORY', 'BUSY', 'QUEUE', 'RESTARTS'], ...rows], [5, 6, 7]);

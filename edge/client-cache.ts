@@ -5,21 +5,23 @@ import { type PolicyAnswer, type PolicyBody, policyAnswerSchema } from '../core/
 import { readJson } from './client-answers.ts';
 import type { Answer, Ask } from './client-wire.ts';
 
+/** What is missing is told to keys with `metrics:read` or `cache:admin` only; without these all figures are one's own tenant's. */
 const statsSchema = z.looseObject({
+  of: z.enum(['all', 'tenant']).default('all'),
   entries: z.number(),
   hits: z.looseObject({ hot: z.number(), cold: z.number() }),
   misses: z.number(),
   puts: z.number(),
   deletes: z.number(),
-  evictions: z.number(),
-  expired: z.number(),
-  lost: z.number(),
+  evictions: z.number().optional(),
+  expired: z.number().optional(),
+  lost: z.number().optional(),
   bytes: z.looseObject({ hot: z.number(), disk: z.number() }),
   kv: z.looseObject({
     blocks: z.number(),
     bytes: z.number(),
-    evictions: z.number(),
-    lost: z.number(),
+    evictions: z.number().optional(),
+    lost: z.number().optional(),
     tokens: z.looseObject({ asked: z.number(), matched: z.number() }),
   }),
 });

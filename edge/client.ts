@@ -100,9 +100,9 @@ const adapterSchema = z.looseObject({
   backend: z.string().optional(),
   software: z.boolean().optional(),
   memory: z.looseObject({ used: z.number(), capacity: z.number() }),
-  /** 0 to 1. */
-  utilization: z.number(),
-  queue: z.number(),
+  /** 0 to 1. This and `queue` are told to keys with `metrics:read` or `cache:admin` only, and to others their own tenant's memory. */
+  utilization: z.number().optional(),
+  queue: z.number().optional(),
   restarts: z.number(),
 });
 const adaptersSchema = z.looseObject({ adapters: z.array(adapterSchema) });

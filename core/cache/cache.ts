@@ -236,7 +236,7 @@ export function openCache(options: CacheOptions): Cache {
       const follow = prefetch.asked(tenant, key, entry);
       if (!entry) {
         follow();
-        tally.missed(idOf(tenant, key));
+        tally.missed(tenant, key);
         return undefined;
       }
       const source = isHot(entry) ? 'hot' : 'cold';
@@ -250,7 +250,7 @@ export function openCache(options: CacheOptions): Cache {
     },
     async delete(tenant, key) {
       if (!holdings.find(tenant, key) || !(await discard(idOf(tenant, key)))) return false;
-      tally.deleted();
+      tally.deleted(tenant);
       return true;
     },
     list(tenant, prefix, after, limit) {
@@ -300,10 +300,17 @@ export function openCache(options: CacheOptions): Cache {
     },
     dropLost: departures.dropLost,
     stats: tally.stats,
-    tenantStats: (tenant) => ({
-      entries: holdings.countOf(tenant),
-      bytes: { disk: ledger.bytesOf(tenant), adapters: holdings.bytesOf(tenant) },
-    }),
+    tenantStats(tenant) {
+      const adapters = holdings.bytesOf(tenant);
+      const hot = Object.values(adapters).reduce((sum, bytes) => sum + bytes, 0);
+      const { share = 1, diskBytes, entries } = quota;
+      return {
+        ...tally.countedOf(tenant),
+        entries: holdings.countOf(tenant),
+        bytes: { hot, disk: ledger.bytesOf(tenant), adapters },
+        quota: { entries: finite(entries), diskBytes: finite(diskBytes), memoryShare: share },
+      };
+    },
     policy: (tenant) => policyAnswer(course, holdings.report(tenant)),
     setPolicy(next) {
       const { strategy, objective } = next;
@@ -334,3 +341,5 @@ async function* thenDo<T>(all: AsyncGenerator<T, void, void>, follow: () => void
     follow();
   }
 }
+
+const finite = (bound = Number.POSITIVE_INFINITY): number | null => (Number.isFinite(bound) ? bound : null);

@@ -1,5 +1,5 @@
 // What the policies of a tenant's tensors, and of all KV, have found out, as callers see it. Pure.
-import type { PolicyAnswer, TensorsPolicy } from '../contract/policy.ts';
+import type { KvPolicy, TensorsPolicy } from '../contract/policy.ts';
 import type { Course } from './course.ts';
 import type { LodgingReport } from './lodgings.ts';
 import type { EvictionReport } from './prefix/eviction.ts';
@@ -17,7 +17,7 @@ export function policyAnswer(course: Course, reports: readonly LodgingReport[]):
   return { strategy, objective, adjustEvery, tensors: { pattern, inCharge, experts, changes, parts } };
 }
 
-export function kvPolicyAnswer({ pattern, inCharge, experts, changes, ratios }: EvictionReport): PolicyAnswer['kv'] {
+export function kvPolicyAnswer({ pattern, inCharge, experts, changes, ratios }: EvictionReport): KvPolicy {
   return {
     ...{ pattern: pattern ?? null, inCharge, changes },
     experts: experts.map(({ name, hitRatio = null }) => ({ name, hitRatio })),

@@ -3,6 +3,7 @@
 import { pageBytesFor, pagesFor } from '../gpu/pages.ts';
 import type { Pool } from '../gpu/pool.ts';
 import type { Store } from '../store/store.ts';
+import { createByTenant } from './by-tenant.ts';
 import type { Curve, Ratios } from './curve.ts';
 import type { Departures } from './departures.ts';
 import type { DiskRoom } from './disk-room.ts';
@@ -49,17 +50,25 @@ export interface CacheStats {
 
 export type Removal = 'room' | 'quota' | 'expired' | 'deleted' | 'replaced' | 'lost' | 'disk';
 
-export interface TenantStats {
+/** What a tenant has asked for; of those seen last. */
+interface Counted extends Pick<CacheStats, 'hits' | 'hitBytes' | 'misses' | 'puts' | 'deletes'> {}
+
+/** A tenant's own. */
+export interface TenantStats extends Counted {
   entries: number;
-  bytes: { disk: number; adapters: Record<string, number> };
+  /** `hot`: pages on all adapters. */
+  bytes: { hot: number; disk: number; adapters: Record<string, number> };
+  /** Null where there is none. */
+  quota: { entries: number | null; diskBytes: number | null; memoryShare: number };
 }
 
 export interface Tally {
   put(tenant: string, answer: PutAnswer): void;
   found(entry: Entry, source: 'hot' | 'cold'): void;
-  missed(id: string): void;
-  deleted(): void;
+  missed(tenant: string, key: string): void;
+  deleted(tenant: string): void;
   stats(): CacheStats;
+  countedOf(tenant: string): Counted;
 }
 
 export interface TallyParts {
@@ -74,44 +83,56 @@ export interface TallyParts {
   readonly diskRoom: Pick<DiskRoom, 'evictions'> | undefined;
 }
 
+/** Are counted by themselves. */
+const TENANTS_MAX = 10_000;
+
 export function createTally(parts: TallyParts): Tally {
   const { pool, store, holdings, curve, flushes, departures, sweep, prefetch, diskRoom } = parts;
-  const count = { misses: 0, puts: 0, deletes: 0, replaced: 0 };
-  const hits = { hot: 0, cold: 0 };
-  const hitBytes = { hot: 0, cold: 0 };
+  const count = nothing();
+  const own = createByTenant(TENANTS_MAX, nothing);
+  let replaced = 0;
 
   return {
     put(tenant, { key, bytes, created }) {
-      count.puts++;
-      if (!created) count.replaced++;
+      for (const each of [count, own.of(tenant)]) each.puts++;
+      if (!created) replaced++;
       curve.put(hashOf(idOf(tenant, key)), pagedBytes(bytes));
     },
-    found({ id, record: { bytes } }, source) {
-      hits[source]++;
-      hitBytes[source] += bytes;
+    found({ id, record: { tenant, bytes } }, source) {
+      for (const each of [count, own.of(tenant)]) {
+        each.hits[source]++;
+        each.hitBytes[source] += bytes;
+      }
       curve.read(hashOf(id), pagedBytes(bytes), source === 'hot');
     },
-    missed(id) {
-      count.misses++;
-      curve.read(hashOf(id), undefined, false);
+    missed(tenant, key) {
+      for (const each of [count, own.of(tenant)]) each.misses++;
+      curve.read(hashOf(idOf(tenant, key)), undefined, false);
     },
-    deleted() {
-      count.deletes++;
+    deleted(tenant) {
+      for (const each of [count, own.of(tenant)]) each.deletes++;
     },
+    countedOf: (tenant) => copyOf(own.known(tenant) ?? nothing()),
     stats() {
       const { hotBytes, savedBytes, evictions } = holdings;
-      const { misses, puts, deletes, replaced } = count;
+      const counted = copyOf(count);
       const { expired } = sweep;
       const { lost } = departures;
       return {
-        ...{ entries: holdings.size, hits: { ...hits }, misses, puts, deletes, expired, lost },
+        ...{ entries: holdings.size, ...counted, expired, lost },
         evictions: evictions.room + evictions.quota,
         bytes: {
           ...{ hot: hotBytes, disk: store.bytes, saved: savedBytes, codecs: { raw: hotBytes } },
           adapters: Object.fromEntries(pool.report().map(({ id }) => [id, holdings.bytesOn.get(id) ?? 0])),
         },
-        hitBytes: { ...hitBytes },
-        removals: { ...evictions, expired, deleted: deletes, replaced, lost, disk: diskRoom?.evictions.entries ?? 0 },
+        removals: {
+          ...evictions,
+          expired,
+          deleted: counted.deletes,
+          replaced,
+          lost,
+          disk: diskRoom?.evictions.entries ?? 0,
+        },
         disk: { bytes: store.room.bytes, bytesMax: Number.isFinite(store.room.bytesMax) ? store.room.bytesMax : null },
         hitRatio: curve.ratios(),
         compressionRatio: 1, // `raw` is the only form so far
@@ -122,6 +143,12 @@ export function createTally(parts: TallyParts): Tally {
     },
   };
 }
+
+const nothing = (): Counted => ({
+  ...{ hits: { hot: 0, cold: 0 }, hitBytes: { hot: 0, cold: 0 } },
+  ...{ misses: 0, puts: 0, deletes: 0 },
+});
+const copyOf = (one: Counted): Counted => ({ ...one, hits: { ...one.hits }, hitBytes: { ...one.hitBytes } });
 
 /** What a tensor takes of an adapter. */
 const pagedBytes = (bytes: number): number => pagesFor(bytes, pageBytesFor(bytes)) * pageBytesFor(bytes);

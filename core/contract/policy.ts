@@ -28,6 +28,10 @@ const partSchema = watchedSchema.extend({
   payloads: z.number(),
   bytes: z.number(),
 });
+/** Of the blocks of token sequences, of all tenants; and the shares that were held lately, and would have been in other room. */
+const kvPolicySchema = watchedSchema.extend({
+  hitRatio: z.object({ now: ratioSchema, half: ratioSchema, double: ratioSchema }),
+});
 export const policyAnswerSchema = z.looseObject({
   strategy: z.enum(STRATEGIES),
   objective: z.enum(OBJECTIVES),
@@ -35,13 +39,12 @@ export const policyAnswerSchema = z.looseObject({
   adjustEvery: z.number().nullable(),
   /** Of the caller's tenant; first what is said of the largest part, and the changes of all. */
   tensors: watchedSchema.extend({ parts: z.array(partSchema) }),
-  /** Of the blocks of token sequences, of all tenants; and the shares that were held lately, and would have been in other room. */
-  kv: watchedSchema.extend({
-    hitRatio: z.object({ now: ratioSchema, half: ratioSchema, double: ratioSchema }),
-  }),
+  /** For who may see figures of all tenants. */
+  kv: kvPolicySchema.optional(),
 });
 
 export type PolicyBody = z.infer<typeof policyBodySchema>;
+export type KvPolicy = z.infer<typeof kvPolicySchema>;
 export type PolicyAnswer = z.infer<typeof policyAnswerSchema>;
 /** Without what is said of KV. */
 export type TensorsPolicy = Pick<PolicyAnswer, 'strategy' | 'objective' | 'adjustEvery' | 'tensors'>;

@@ -8,8 +8,10 @@ import { startEngine } from '../support/engine.ts';
 test('text() asks each room once, and anew the next time', async (t) => {
   const { cache, kv, pool, pieces, store } = await startEngine(t);
   const rooms = [t.mock.method(cache, 'stats'), t.mock.method(kv, 'stats'), t.mock.method(store, 'report')];
+  const failures = { create: 0, verify: 0, restore: 0, drill: 0 };
+  const backups = { status: { count: 0, newest: undefined, alarm: undefined, failures } };
   const metrics = createMetrics();
-  metrics.watch({ cache, claims: createClaims({ now: Date.now }), kv, pool, pieces, store });
+  metrics.watch({ cache, claims: createClaims({ now: Date.now }), kv, pool, pieces, store, backups });
   for (const mocked of rooms) mocked.mock.resetCalls();
   assert.match(await metrics.text(), /blatam_cache_entries 0\n/);
   assert.deepEqual(

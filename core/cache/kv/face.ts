@@ -41,18 +41,33 @@ export interface TierCount {
   note(kept: Kept): void;
   /** It is there no more. */
   drop(kept: Kept): void;
-  tiers(): KvTiers;
+  /** A tenant's, or all. */
+  tiers(tenant?: string): KvTiers;
 }
 
 export function createTierCount(): TierCount {
-  const none = () => ({ blocks: 0, bytes: 0 });
-  const all: KvTiers = { hot: none(), warm: none(), cold: none() };
+  const none = (): KvTiers => ({
+    hot: { blocks: 0, bytes: 0 },
+    warm: { blocks: 0, bytes: 0 },
+    cold: { blocks: 0, bytes: 0 },
+  });
+  const all = none();
+  /** Of each tenant that has some. */
+  const own = new Map<string, KvTiers>();
+
+  function count(tenant: string, { tier, bytes }: Counted, sign: 1 | -1): void {
+    const tiers = own.get(tenant) ?? none();
+    own.set(tenant, tiers);
+    for (const each of [all, tiers]) {
+      each[tier].blocks += sign;
+      each[tier].bytes += sign * bytes;
+    }
+    if (tiers.hot.blocks + tiers.warm.blocks + tiers.cold.blocks === 0) own.delete(tenant);
+  }
 
   function drop(kept: Kept): void {
     if (!kept.counted) return;
-    const { tier, bytes } = kept.counted;
-    all[tier].blocks--;
-    all[tier].bytes -= bytes;
+    count(kept.tenant, kept.counted, -1);
     kept.counted = undefined;
   }
 
@@ -60,11 +75,13 @@ export function createTierCount(): TierCount {
     note(kept) {
       drop(kept);
       const counted = { tier: tierOf(kept), bytes: kept.hot?.lease.bytes ?? kept.cold?.bytes ?? 0 };
-      all[counted.tier].blocks++;
-      all[counted.tier].bytes += counted.bytes;
+      count(kept.tenant, counted, 1);
       kept.counted = counted;
     },
     drop,
-    tiers: () => ({ hot: { ...all.hot }, warm: { ...all.warm }, cold: { ...all.cold } }),
+    tiers(tenant) {
+      const { hot, warm, cold } = tenant === undefined ? all : (own.get(tenant) ?? none());
+      return { hot: { ...hot }, warm: { ...warm }, cold: { ...cold } };
+    },
   };
 }

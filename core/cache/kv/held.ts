@@ -122,8 +122,8 @@ export interface HeldPages {
   cool(block: KvBlock): boolean;
   /** It is not what it was: its pages go, and without a package it is forgotten with what follows it, so many. */
   damaged(block: KvBlock): number;
-  /** How much is in which tier. */
-  tiers(): KvTiers;
+  /** How much is in which tier; of a tenant's blocks, or of all. */
+  tiers(tenant?: string): KvTiers;
   /** What contradicts the invariants, a line each; none if all is well. */
   faults(): string[];
   /** Forgets what was only on adapters that are gone. */
@@ -445,9 +445,11 @@ export function createHeldPages({
       // it has something throughout, with the one or the other
       if (cold) households.account(tenant, 'packages', cold.bytes);
       if (hot) households.account(tenant, 'pages', hot.lease.bytes);
+      count.drop(block.kept);
       blocks.changeParty(block, () => {
         block.kept.tenant = tenant;
       });
+      if (!block.removed) count.note(block.kept);
       if (hot) leases.set(hot.lease, tenant);
       if (hot) households.account(before, 'pages', -hot.lease.bytes);
       if (cold) households.account(before, 'packages', -cold.bytes);

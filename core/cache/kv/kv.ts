@@ -6,7 +6,7 @@
 // Invariants: whoever reads a block holds it, so that it cannot leave; nothing of one scope is ever found from another.
 
 import { pageBytes } from '../../codec/pages.ts';
-import type { PolicyAnswer, PolicyBody } from '../../contract/policy.ts';
+import type { KvPolicy, PolicyBody } from '../../contract/policy.ts';
 import type { Pieces } from '../../gpu/pieces.ts';
 import type { Pool } from '../../gpu/pool.ts';
 import { type Course, DEFAULT_COURSE } from '../course.ts';
@@ -25,7 +25,7 @@ import { clearAdapter, type KvDrained } from './moves.ts';
 import { createPins } from './pins.ts';
 import { createReads, type Reads } from './read.ts';
 import { createReturns } from './returns.ts';
-import { type KvStats, statsOf } from './stats.ts';
+import { type KvStats, type KvTenantStats, statsOf, tenantStatsOf } from './stats.ts';
 import { createStore, type StoreKv } from './store.ts';
 
 export interface KvOptions {
@@ -60,7 +60,7 @@ export interface Kv extends KvCalls {
   /** Another strategy, another objective, or both, from now on; nothing leaves by it. */
   setPolicy(next: PolicyBody): void;
   /** What the strategy has found out, of all tenants. */
-  policy(): PolicyAnswer['kv'];
+  policy(): KvPolicy;
   /** What contradicts the invariants of blocks and pages, a line each; none if all is well. */
   check(): string[];
   /** Compares all pages and packages with their seals; what is damaged is forgotten, and told of, a line each. */
@@ -76,6 +76,7 @@ export interface Kv extends KvCalls {
   /** Ends what is over its time; happens by itself, every few seconds. */
   sweep(): void;
   stats(): KvStats;
+  tenantStats(tenant: string): KvTenantStats;
   /** Nothing goes on in the background. */
   settled(): Promise<void>;
   close(): Promise<void>;
@@ -115,7 +116,7 @@ export function openKv(options: KvOptions): Kv {
   });
   const count = { lost: 0, expired: 0, cleared: 0 };
   const { pack } = demotion;
-  const { load, attention, longest, tokens } = createReads({ ...options, held, returns, canary, isGpu });
+  const { load, attention, longest, tokens, tokensOf } = createReads({ ...options, held, returns, canary, isGpu });
   const calls = openCalls({ held, returns, pack, book, pins, pool, pieces, longest, face });
   const timer = setInterval(sweep, SWEEP_MS).unref();
 
@@ -151,6 +152,7 @@ export function openKv(options: KvOptions): Kv {
     endEvents: book.events.close,
     sweep,
     stats: () => statsOf({ held, demotion, returns, pins, canary, tokens, count }),
+    tenantStats: (tenant) => tenantStatsOf(held, tenant, tokensOf(tenant)),
     async settled() {
       await canary.idle();
       await demotion.settled();

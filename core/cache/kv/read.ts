@@ -9,6 +9,7 @@ import { problem } from '../../contract/problems.ts';
 import { DTYPES, joinParts, type TensorShape, tensorHeader, tensorParts } from '../../contract/tensors.ts';
 import type { Pieces } from '../../gpu/pieces.ts';
 import { together } from '../../gpu/together.ts';
+import { createByTenant } from '../by-tenant.ts';
 import type { Digests } from '../digest.ts';
 import type { Drained } from '../drain.ts';
 import { type Root, scopeOf } from './blocks.ts';
@@ -69,13 +70,24 @@ export interface Reads {
   /** Of the layouts that fit, the one that has the most of these tokens. */
   longest(asked: KvAsked, fits: (shape: KvShape) => boolean): Longest | undefined;
   /** Asked for, to load or to attend to, and of those the ones held. */
-  readonly tokens: { readonly asked: number; readonly matched: number };
+  readonly tokens: Tokens;
+  /** By a tenant; of those seen last. */
+  tokensOf(tenant: string): Tokens;
 }
+
+interface Tokens {
+  readonly asked: number;
+  readonly matched: number;
+}
+
+/** Are counted by themselves. */
+const TENANTS_MAX = 10_000;
 
 export function createReads({ held, returns, canary, isGpu, pieces, digests, verifyMs }: ReadsOptions): Reads {
   const { blocks } = held;
   const questions = createQuestions(pieces, digests);
   const tokens = { asked: 0, matched: 0 };
+  const own = createByTenant(TENANTS_MAX, () => ({ asked: 0, matched: 0 }));
 
   function longest(o: KvAsked, fits: (shape: KvShape) => boolean): Longest | undefined {
     const scope = scopeOf(o.tenant, o.salt);
@@ -91,12 +103,12 @@ export function createReads({ held, returns, canary, isGpu, pieces, digests, ver
   /** To be read now: as much of the longest beginning as is on adapters, or has come back to them. It is held until `release`. */
   async function used(o: KvAsked, fits: (shape: KvShape) => boolean, signal: AbortSignal): Promise<Used | undefined> {
     const best = longest(o, fits);
-    tokens.asked += o.tokens.length;
+    for (const each of [tokens, own.of(o.tenant)]) each.asked += o.tokens.length;
     if (!best) return undefined;
     blocks.touch(best.match.blocks);
     const { count, pages, release } = await returns.read(best.match.blocks, signal);
     const matched = count < best.match.blocks.length ? count * BLOCK_TOKENS : best.match.tokens;
-    tokens.matched += matched;
+    for (const each of [tokens, own.of(o.tenant)]) each.matched += matched;
     return { root: best.root, blocks: best.match.blocks.slice(0, count), tokens: matched, pages, release };
   }
 
@@ -190,7 +202,8 @@ export function createReads({ held, returns, canary, isGpu, pieces, digests, ver
     });
   }
 
-  return { load, attention, longest, tokens };
+  const tokensOf = (tenant: string): Tokens => own.known(tenant) ?? { asked: 0, matched: 0 };
+  return { load, attention, longest, tokens, tokensOf };
 }
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array =>

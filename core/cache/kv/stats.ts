@@ -1,5 +1,5 @@
 // What is counted of KV, in one answer.
-import type { PolicyAnswer } from '../../contract/policy.ts';
+import type { KvPolicy } from '../../contract/policy.ts';
 import { kvPolicyAnswer } from '../policy-report.ts';
 import type { CanaryStats } from './canary.ts';
 import type { Demotion } from './demotion.ts';
@@ -50,9 +50,23 @@ export interface KvStats {
   /** Pins, and what they hold. */
   pinned: { pins: number; blocks: number; bytes: number };
   /** Of blocks of late: the share that was held when it was asked for or stored again, and would have been in other room. */
-  hitRatio: PolicyAnswer['kv']['hitRatio'];
+  hitRatio: KvPolicy['hitRatio'];
   /** Tokens that were asked for, to load or to attend to, and of those the ones held. */
   tokens: { asked: number; matched: number };
+}
+
+/** A tenant's own: blocks of its share, wherever they are, and what it has asked for. */
+export type KvTenantStats = Pick<KvStats, 'blocks' | 'bytes' | 'tiers' | 'tokens'>;
+
+export function tenantStatsOf(held: HeldPages, tenant: string, tokens: KvStats['tokens']): KvTenantStats {
+  const tiers = held.tiers(tenant);
+  const { hot, warm, cold } = tiers;
+  return {
+    blocks: hot.blocks + warm.blocks + cold.blocks,
+    bytes: hot.bytes + warm.bytes,
+    tiers,
+    tokens: { ...tokens },
+  };
 }
 
 export interface StatsParts {

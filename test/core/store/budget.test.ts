@@ -28,7 +28,7 @@ async function put(store: Store, key: string, bytes: Uint8Array): Promise<Stored
   const writer = await store.begin(false, bytes.length);
   try {
     await writer.write(bytes, bytes.length, 0);
-    await writer.commit(record, undefined);
+    await writer.commit(record);
     return record;
   } catch (error) {
     await writer.abort();
