@@ -132,7 +132,7 @@ export function createMetrics(): CoreMetrics {
         return Object.entries({ precision, recall });
       });
       gauge('blatam_disk_bytes', 'All that the store has on disk, and its budget.', 'which', () => {
-        const { bytes, bytesMax } = cache.stats().disk;
+        const { bytes, bytesMax } = cache().disk;
         return Object.entries({ held: bytes, ...(bytesMax === null ? {} : { budget: bytesMax }) });
       });
       gauge('blatam_store_pack_bytes', 'Bytes of packs: what counts, and all.', 'which', () => {
