@@ -53,7 +53,9 @@ test('no call of a tenant finds, changes or tells what another holds', async (t)
   assert.deepEqual(cache.list('b', '', '', 10).entries, []);
   await assert.rejects(cache.move('b', { key: 'k' }, 'adapter-0', patience()), { code: 'tensor_unknown' });
   assert.equal((await cache.move('b', { prefix: '' }, 'adapter-0', patience())).there, 0);
-  assert.deepEqual(cache.tenantStats('b'), { entries: 0, bytes: { disk: 0, adapters: {} } });
+  const { entries, hits, misses, bytes } = cache.tenantStats('b');
+  assert.deepEqual({ entries, hits, misses }, { entries: 0, hits: { hot: 0, cold: 0 }, misses: 1 });
+  assert.deepEqual(bytes, { hot: 0, disk: 0, adapters: {} });
   assert.deepEqual(cache.policy('b').tensors.parts, []);
   // The same bytes: all of the work is done again, on the adapter and on the disk.
   const before = cache.stats().bytes;
