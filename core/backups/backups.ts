@@ -10,6 +10,7 @@ import { type Disk, realDisk } from '../store/disk.ts';
 import { type Asker, type AuditLine, SCHEDULE } from './asker.ts';
 import { type Backup, openCatalogue } from './catalogue.ts';
 import { drill } from './drill.ts';
+import { assertFits } from './fits.ts';
 import { createJobs, type Job, type JobEvent, type JobKind, type Tell } from './jobs.ts';
 import { createMake } from './making.ts';
 import { restoreOver } from './restoring.ts';
@@ -69,7 +70,10 @@ export interface Backups {
 
 export async function openBackups(o: BackupsOptions): Promise<Backups> {
   const { store, now, log, disk = realDisk } = o;
-  await disk.makeFolder(o.folder);
+  // A disk for backups that is away is no reason to serve nothing.
+  await disk
+    .makeFolder(o.folder)
+    .catch((error: unknown) => log(`ALARM: no backups can be made in ${o.folder}: ${String(error)}`));
   const catalogue = openCatalogue(o.folder, disk);
   const jobs = createJobs(now);
   const make = createMake({ ...o, catalogue, disk });
@@ -79,7 +83,7 @@ export async function openBackups(o: BackupsOptions): Promise<Backups> {
   let looking: Promise<void> | undefined;
 
   async function refresh(alarm?: string): Promise<void> {
-    const all = await catalogue.list();
+    const all = await catalogue.list().catch(() => []); // its disk is away
     const drilled = all.filter((one) => one.drilled).sort((a, b) => (b.drilled?.atMs ?? 0) - (a.drilled?.atMs ?? 0));
     const [fault] = drilled[0]?.drilled?.faults ?? [];
     const said = fault && `${drilled[0]?.id}: ${fault}`;
@@ -134,7 +138,9 @@ export async function openBackups(o: BackupsOptions): Promise<Backups> {
   async function create(by: Asker, reason: 'asked' | 'schedule' = 'asked'): Promise<Begun> {
     await o.flush();
     if (store.entries === 0) throw problem('backup_empty', 'There is nothing to back up: no tensor is on disk.');
-    const id = await catalogue.freeName(now());
+    const id = await catalogue.freeName(now()).catch((error: unknown) => {
+      throw problemOf('create', error);
+    });
     return begin('create', id, by, async (tell) => {
       const made = await make(id, by, reason, tell('copying'));
       await note({ ...by, action: 'backup.created', subject: id, detail: { ...made, reason } });
@@ -160,6 +166,7 @@ export async function openBackups(o: BackupsOptions): Promise<Backups> {
   }
 
   async function rehearse(id: string, tell: Tell): Promise<Record<string, unknown>> {
+    await assertFits(o.folder, (await catalogue.find(id)).bytes);
     const at = { from: catalogue.path(id), scratch: join(o.folder, 'drill') };
     const done = await drill({ ...at, disk, restoring: tell('restoring'), reading: tell('reading') }).catch(isDamage);
     await catalogue.note(id, { drilled: { atMs: now(), faults: done.faults.slice(0, FAULTS_MAX) } });

@@ -1,21 +1,16 @@
 // A backup is made: the store's files, the small files beside them, the rows of the database, and notes on how it went. What the
 // newest backup has is taken over from it, as long as nothing was ever found wrong there. One that fails leaves nothing.
-import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { problem } from '../contract/problems.ts';
 import { addFile } from '../store/backup.ts';
 import type { ChangingStore } from '../store/changing.ts';
 import type { Disk } from '../store/disk.ts';
 import type { ManifestFile } from '../store/manifest.ts';
 import type { Asker } from './asker.ts';
 import { type Catalogue, heldOf, type Notes } from './catalogue.ts';
+import { assertFits } from './fits.ts';
 import type { Tell } from './jobs.ts';
 import { storeFolder } from './placing.ts';
 import type { Rows } from './rows.ts';
-
-/** What a backup leaves free on its disk: a share, and never more than this. */
-const FREE_SHARE = 0.05;
-const FREE_BYTES = 10 * 2 ** 30;
 
 export interface Made extends Record<string, unknown> {
   readonly entries: number;
@@ -39,17 +34,7 @@ export interface MakeParts {
 
 export function createMake(o: MakeParts): Make {
   const { dataDir, store, catalogue, disk, now, log } = o;
-  async function fits(bytes: number): Promise<void> {
-    const { bavail, blocks, bsize } = await statfs(o.folder);
-    const left = bavail * bsize - bytes;
-    const least = Math.min(blocks * bsize * FREE_SHARE, FREE_BYTES);
-    if (left >= least) return;
-    throw problem(
-      'backup_failed',
-      `${bytes} bytes are to be copied to ${o.folder}, and its disk would have ${Math.max(0, left)} bytes left, below the ` +
-        `${Math.ceil(least)} that stay free. Make room, or set BACKUP_DIR to another disk.`,
-    );
-  }
+  const fits = (bytes: number) => assertFits(o.folder, bytes);
 
   /** Small files beside the store's own, and the rows. */
   async function add(to: string): Promise<ManifestFile[]> {

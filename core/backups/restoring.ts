@@ -8,6 +8,7 @@ import type { ChangingStore } from '../store/changing.ts';
 import type { Disk } from '../store/disk.ts';
 import type { Asker, AuditLine } from './asker.ts';
 import type { Catalogue } from './catalogue.ts';
+import { assertFits } from './fits.ts';
 import type { Tell } from './jobs.ts';
 import {
   forgetRestored,
@@ -53,6 +54,7 @@ export async function restoreOver(
   const { dataDir, store, catalogue, disk, log } = o;
   const target = restoredFolder(dataDir);
   await disk.remove(target);
+  await assertFits(dataDir, (await catalogue.find(id)).bytes);
   try {
     const manifest = await restoreBackup(catalogue.path(id), target, tell('copying'), disk);
     await copyRows(disk, catalogue.path(id), manifest, rowsFolder(target));

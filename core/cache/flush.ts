@@ -1,6 +1,7 @@
 // Write-back: entries that were answered from memory, on their way to the disk in their keys' order. What a crash can take is
 // bounded in bytes and in time: beyond so many bytes, so many entries, or while the oldest waits longer than `msMax`, no more
 // are taken, and who asks writes through. Each begins at once; nothing is held back to be written later.
+import { Problem } from '../contract/problems.ts';
 import type { KeyedLock } from '../store/keyed-lock.ts';
 import type { StoreWriter } from '../store/store.ts';
 import type { Entry } from './entry.ts';
@@ -52,6 +53,7 @@ export function createFlushes({ keys, ledger, holdings, bounds, log, ended }: Fl
     } catch (error) {
       log(`a write answered from memory did not reach the disk (${entry.record.key}): ${String(error)}`);
       await writer.abort();
+      if (entry.replaced && isCut(error)) return; // by a store that has another under this id
       await ledger.forget(entry.id); // the older one must not come back with the next start
     }
   }
@@ -85,3 +87,6 @@ export function createFlushes({ keys, ledger, holdings, bounds, log, ended }: Fl
     done: () => Promise.all(flushes.keys()).then(() => {}),
   };
 }
+
+/** Another store took the place of the one that it was written to. */
+const isCut = (error: unknown): boolean => error instanceof Problem && error.code === 'restoring';

@@ -38,6 +38,8 @@ export function createLedger({ store, shelf, ...o }: LedgerOptions): Ledger {
   const { bytesMax = Number.POSITIVE_INFINITY } = o;
   const records = new Map<string, StoredRecord>();
   const bytesOf = new Map<string, number>();
+  /** Of what is counted: uploads that began before it was cleared do not count after it. */
+  let age = 0;
 
   function count(tenant: string, bytes: number): void {
     const sum = (bytesOf.get(tenant) ?? 0) + bytes;
@@ -66,8 +68,9 @@ export function createLedger({ store, shelf, ...o }: LedgerOptions): Ledger {
       const { tenant } = asker;
       take(tenant, bytes);
       let taken = true;
+      const begun = age;
       const giveBack = () => {
-        if (taken) count(tenant, -bytes);
+        if (taken && begun === age) count(tenant, -bytes);
         taken = false;
       };
       const writer = await o.begin(asker, bytes, aligned).catch((error: unknown) => {
@@ -100,6 +103,7 @@ export function createLedger({ store, shelf, ...o }: LedgerOptions): Ledger {
       for (const id of records.keys()) shelf?.leave(id, false);
       records.clear();
       bytesOf.clear();
+      age++;
     },
     async forget(id, cause) {
       const record = records.get(id);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { assertFits } from '../../../core/backups/fits.ts';
 import type { JobEvent } from '../../../core/backups/jobs.ts';
 import { wordsOf } from '../../../core/backups/words.ts';
 import { realDisk } from '../../../core/store/disk.ts';
@@ -14,6 +15,7 @@ import { bytesUnder, putBytes } from '../../support/store.ts';
 
 const random = seeded();
 const HOUR = 3_600_000;
+const ENTRIES = Number(process.env.BACKUP_ENTRIES ?? 300);
 
 async function world(t: TestContext, options: Partial<WorldOptions> = {}, dataDir = folder(t)) {
   const opened = await openWorld(dataDir, { disk: realDisk, ...options });
@@ -186,6 +188,47 @@ test('a restore brings the state back; its rows wait where the database is away,
   await again.close();
   const third = await world(t, {}, dataDir);
   assert.deepEqual(third.audit, []);
+});
+
+test('a folder for backups that cannot be had ends no start, and makes each backup fail', async (t) => {
+  const dataDir = folder(t);
+  writeFileSync(join(dataDir, 'backups'), 'a file');
+  const it = await world(t, {}, dataDir);
+  assert.match(it.lines.join(), /ALARM: no backups can be made/);
+  await putBytes(it.store, 'k', random.bytes(100));
+  await assert.rejects(it.backups.create(ME), { code: 'backup_failed', message: /ENOTDIR/ });
+});
+
+test('what does not fit on the disk is refused, and says what to do', async (t) => {
+  await assert.rejects(assertFits(folder(t), 2 ** 60), { code: 'backup_failed', message: /stay free\. Make room/ });
+});
+
+test('thousands of tensors: the second backup copies what is new, and after damage each byte is back', async (t) => {
+  t.diagnostic(`SEED=${random.seed} BACKUP_ENTRIES=${ENTRIES}`);
+  const it = await world(t);
+  const model = new Map<string, Uint8Array>();
+  const put = async (key: string, size: number) => {
+    const bytes = random.bytes(size);
+    await putBytes(it.store, key, bytes);
+    model.set(key, bytes);
+  };
+  for (let from = 0; from < ENTRIES; from += 100)
+    await Promise.all(
+      Array.from({ length: 100 }, (_, i) => put(`k${from + i}`, i === 7 ? 80_000 : 100 + random.below(1000))),
+    );
+  const first = await it.backups.find(await made(it));
+  await put('new', 90_000);
+  const second = await it.backups.find(await made(it));
+  t.diagnostic(`${first.bytes} bytes in ${first.files} files, then ${second.copied?.bytes} in ${second.copied?.files}`);
+  assert.equal(first.copied?.files, first.files);
+  assert.ok((second.copied?.files ?? 99) <= 2, `${second.copied?.files} files were copied`);
+  await putBytes(it.store, 'k1', random.bytes(10));
+  await putBytes(it.store, 'later', random.bytes(10));
+  for (const file of filesBelow(join(it.dataDir, 'cache', 'entries'))) writeFileSync(file, 'damage');
+  await (await it.backups.restore(second.id, ME, { safety: false })).ended;
+  assert.deepEqual([it.store.entries, it.store.lost], [model.size, []]);
+  for (const record of it.store.found)
+    assertSameBytes(await bytesUnder(it.store, record), model.get(record.key) ?? assert.fail(record.key), record.key);
 });
 
 test('what is under way is given up when the room closes, and the store is as it was', async (t) => {
