@@ -18,6 +18,7 @@ const adminFileSchema = z.object({ keyid: z.string(), secret: z.string(), scopes
 export interface FirstKey {
   readonly path: string;
   readonly made: boolean;
+  readonly keyid: string;
 }
 
 /** The administrator's key: file first, row second, so that a start cut in between is made good by the next. */
@@ -57,7 +58,7 @@ export async function ensureAdminKey(o: KeyringOptions & { dataDir: string }): P
       subject: keyid,
       detail: { scopes },
     });
-  return { path, made };
+  return { path, made, keyid };
 }
 
 /** The key that seals secrets: as configured, else a file of its own. */

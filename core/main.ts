@@ -3,7 +3,8 @@
 import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { appendAudit } from '../db/audit.ts';
-import { openDatabase } from '../db/client.ts';
+import { type Database, openDatabase } from '../db/client.ts';
+import { eraseTenant } from '../db/erase.ts';
 import { lockFolder } from '../db/folder-lock.ts';
 import { edgeSettings, readEdgeConfig } from '../edge/config.ts';
 import { type Listener, listen, startEdge } from '../edge/node.ts';
@@ -14,12 +15,12 @@ import { finishPlacing } from './backups/placing.ts';
 import { completeRestore } from './backups/restoring.ts';
 import { databaseRows } from './backups/rows.ts';
 import { wordsOf } from './backups/words.ts';
-import { openCache } from './cache/cache.ts';
+import { type Cache, openCache } from './cache/cache.ts';
 import { createChanges } from './cache/changes.ts';
 import { createClaims } from './cache/claims.ts';
 import { openCourseFile } from './cache/course-file.ts';
 import { openDigests } from './cache/digest.ts';
-import { openKv } from './cache/kv/kv.ts';
+import { type Kv, openKv } from './cache/kv/kv.ts';
 import { createAuthenticate, createSealKey } from './callers.ts';
 import { BLOCK_TOKENS } from './codec/pages.ts';
 import { type CoreConfig, coreSettings, readCoreConfig } from './config.ts';
@@ -27,21 +28,25 @@ import { nodeCrypto } from './contract/crypto-node.ts';
 import { metricsGuard } from './contract/metrics-guard.ts';
 import { memoryNonces } from './contract/nonces.ts';
 import { describeSettings, type Environment, refuseUnknown, SettingsError } from './contract/settings.ts';
+import { openErasures } from './erasure/erasures.ts';
+import { amongKv, amongTensors, inBackups, inDatabase, inThePast, onDisk } from './erasure/places.ts';
+import { openReceipts } from './erasure/receipts.ts';
+import type { Place } from './erasure/scope.ts';
 import { ensureAdminKey, masterKey } from './first-key.ts';
 import { wantedOf } from './gpu/kernel-choice.ts';
 import { openPieces } from './gpu/pieces.ts';
 import { openPool } from './gpu/pool.ts';
 import { createGrants } from './grants.ts';
-import { openKeyring } from './keys.ts';
+import { type Keyring, openKeyring } from './keys.ts';
 import { createMetrics } from './metrics.ts';
 import { describePresets, withPresets } from './presets.ts';
 import { createReadiness } from './readiness.ts';
 import { createServer } from './server.ts';
 import { openChangingStore } from './store/changing.ts';
 import { realDisk } from './store/disk.ts';
-import { openStore } from './store/store.ts';
+import { openStore, type Store } from './store/store.ts';
 import { wholeTensor } from './tensor-answers.ts';
-import { assertSettled } from './upgrade/journal.ts';
+import { assertSettled, foldersOf } from './upgrade/journal.ts';
 
 const STOP_MS_MAX = 9_500;
 /** Of a tensor that the edge is to keep. */
@@ -205,12 +210,13 @@ async function startCore(config: CoreConfig) {
     audit: (line: AuditLine) => appendAudit(database.query, line),
   };
   await completeRestore(restoring);
+  const backupFolder = config.BACKUP_DIR ?? join(dataDir, 'backups');
   const backups = await remember(
     'backups',
     openBackups({
       ...restoring,
       ...{ store, flush: cache.flushed, startOver: cache.startOver, now: Date.now },
-      folder: config.BACKUP_DIR ?? join(dataDir, 'backups'),
+      folder: backupFolder,
       retention: { count: config.BACKUP_KEEP, days: config.BACKUP_KEEP_DAYS },
       schedule: { everyHours: config.BACKUP_EVERY_HOURS, drillEveryHours: config.BACKUP_DRILL_EVERY_HOURS },
     }),
@@ -218,6 +224,16 @@ async function startCore(config: CoreConfig) {
   const claims = createClaims({ now: Date.now });
   setInterval(claims.expire, CLAIMS_MS).unref();
   beforeStop.push(claims.close);
+
+  const receipts = await openReceipts(dataDir);
+  const erasures = await openErasures({
+    ...{ dataDir, receipts, now: Date.now, log },
+    places: placesOf(dataDir, { database, keyring, cache, kv, store, backupFolder, adminKeyid: firstKey.keyid }),
+    alone: (work) => backups.alone('an erasure', work),
+    audit: (line) => appendAudit(database.query, line),
+  });
+  opened.push({ name: 'erasures', close: erasures.close });
+  await erasures.finish();
 
   const nonces = memoryNonces({ max: config.NONCES_MAX, now: Date.now });
   const internalSecret = config.INTERNAL_SECRET;
@@ -239,6 +255,8 @@ async function startCore(config: CoreConfig) {
     kv,
     pool,
     backups,
+    erasures,
+    receiptKey: receipts.key,
     readiness,
     metrics,
     authenticate: createAuthenticate({ crypto: nodeCrypto, keyring, nonces, now: Date.now, internalSecret }),
@@ -251,6 +269,34 @@ async function startCore(config: CoreConfig) {
   const listener = await listen(server.fetch, config.HOST, config.CORE_PORT, 'CORE_PORT');
   listeners.push(listener);
   return { listener, server, cache, changes, keyring, audit, nonces, readiness, firstKey, pool, store };
+}
+
+interface Erased {
+  readonly database: Database;
+  readonly keyring: Keyring;
+  readonly cache: Cache;
+  readonly kv: Kv;
+  readonly store: Store;
+  readonly backupFolder: string;
+  /** Stays with its tenant, or nobody could do anything any more. */
+  readonly adminKeyid: string;
+}
+
+/** All that remembers something of a tenant, in the order in which it is erased. */
+function placesOf(dataDir: string, { database, keyring, cache, kv, store, backupFolder, adminKeyid }: Erased): Place[] {
+  const { before, after, next } = foldersOf(dataDir);
+  return [
+    inDatabase(async (tenant) => {
+      const { keyids, tenants } = await eraseTenant(database.query, tenant, adminKeyid);
+      for (const keyid of keyids) keyring.forget(keyid);
+      return { keys: keyids.length, tenants };
+    }),
+    amongTensors(cache),
+    amongKv(kv),
+    onDisk(store),
+    inBackups(backupFolder, realDisk),
+    inThePast([before, after, next], realDisk),
+  ];
 }
 
 /** In bytes; no limit where none is set. */

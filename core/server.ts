@@ -14,6 +14,7 @@ import type { Kv } from './cache/kv/kv.ts';
 import { addCacheRoutes } from './cache-routes.ts';
 import type { Authenticate, SealKey } from './callers.ts';
 import { addClaimRoutes } from './claim-routes.ts';
+import type { ReceiptKey } from './contract/erasure.ts';
 import { namesTag } from './contract/etag.ts';
 import { eventsQuerySchema } from './contract/events.ts';
 import { INTERNAL_SCOPE } from './contract/internal.ts';
@@ -28,6 +29,8 @@ import {
 } from './contract/messages.ts';
 import { asProblem, type Problem, problem, problemResponse } from './contract/problems.ts';
 import { isNoted } from './contract/refusals.ts';
+import type { Erasures } from './erasure/erasures.ts';
+import { addErasureRoutes } from './erasure-routes.ts';
 import { sendEvents } from './event-stream.ts';
 import type { AdapterReport, Pool } from './gpu/pool.ts';
 import type { Grants } from './grants.ts';
@@ -58,6 +61,8 @@ export interface ServerParts {
   readonly kv: Kv;
   readonly pool: Pool;
   readonly backups: Backups;
+  readonly erasures: Erasures;
+  readonly receiptKey: ReceiptKey;
   readonly authenticate: Authenticate;
   readonly readiness: Readiness;
   readonly metrics: CoreMetrics;
@@ -173,6 +178,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   addCacheRoutes(app, cache, parts.kv);
   addKeyRoutes(app, parts);
   addBackupRoutes(app, parts.backups);
+  addErasureRoutes(app, parts.erasures, parts.receiptKey);
   app.get('/v1/adapters', (c) => {
     const caller = allow(c, 'tensors:read', 'adapters');
     if (seesAll(caller)) return c.json({ adapters: pool.report() });

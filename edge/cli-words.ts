@@ -68,6 +68,14 @@ export const HELP = `npx blatam: tensors by name, and KV by tokens, on a Blatam 
       --no-safety        what is there is not backed up first
       --data DIR         into a data folder whose server does not run; ID may be a path then
   blatam adapters        the adapters and their memory
+  blatam erase           everything of these from every place, backups included; asks before
+      --tenant T         of another tenant, or, with nothing else, all of it
+      --prefix P         tensors whose keys begin with it
+      --model M, --salt S   KV
+      --yes              does not ask
+      --out FILE         the signed receipt; --force replaces it
+  blatam erase verify RECEIPT   whether a receipt is as it was signed
+      --public-key K     with this key, as the server tells it
   blatam upgrade         bring the data of an instance that is not running to this version; see blatam upgrade --help
   blatam keys create NAME   a key that may no more than yours; its secret is told this once
       --scopes S,S       what it may: tensors:read and others of docs/http.md

@@ -12,6 +12,7 @@ import { keySchema, putQuerySchema } from '../core/contract/messages.ts';
 import { backupCreate, backupDrill, backupList, backupRestore, backupVerify } from './cli-backup.ts';
 import { cachePolicy } from './cli-cache.ts';
 import { type Call, type Command, EXIT, type Io, json, type Options, parse, progress, usage } from './cli-call.ts';
+import { erase } from './cli-erase.ts';
 import {
   assertFree,
   Failure,
@@ -43,6 +44,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   'backup verify': { words: ['ID'], wordsMin: 1, options: [], run: backupVerify },
   'backup drill': { words: ['ID'], wordsMin: 0, options: [], run: backupDrill },
   'backup restore': { words: ['ID'], wordsMin: 1, options: ['yes', 'no-safety', 'data'], run: backupRestore },
+  erase: {
+    ...{ words: ['verify', 'RECEIPT'], wordsMin: 0, run: erase },
+    options: ['tenant', 'model', 'salt', 'prefix', 'yes', 'out', 'force', 'public-key'],
+  },
   'kv store': {
     ...{ words: ['FILE'], wordsMin: 1, run: kvStore },
     options: [

@@ -28,6 +28,7 @@ import { type ClientBackups, clientBackups } from './client-backups.ts';
 import { type ClientBatch, clientBatch } from './client-batch.ts';
 import { type ClientCache, clientCache, type Stats } from './client-cache.ts';
 import { type ClientCompute, clientCompute } from './client-compute.ts';
+import { type ClientErasures, clientErasures } from './client-erasures.ts';
 import { type ClientKeys, clientKeys } from './client-keys.ts';
 import { type ClientKv, clientKv } from './client-kv.ts';
 import { type Answer, lengthOf, openWire, type StreamBody, TransferError, type WireOptions } from './client-wire.ts';
@@ -138,6 +139,8 @@ export interface Client extends ClientBatch, ClientCompute {
   readonly cache: ClientCache;
   /** Keys, and the audit log. */
   readonly keys: ClientKeys;
+  /** What is to leave nothing behind. */
+  readonly erasures: ClientErasures;
 }
 
 export function createClient(options: ClientOptions): Client {
@@ -197,6 +200,7 @@ export function createClient(options: ClientOptions): Client {
     backups: clientBackups(ask),
     cache: clientCache(ask, crypto),
     keys: clientKeys(ask, crypto),
+    erasures: clientErasures(ask, crypto),
   };
   return client;
 

@@ -46,7 +46,7 @@ export function limitsBy(
   };
 }
 
-const ADMIN = /^\/v1\/(?:keys|audit|backups)(?:\/|$)/;
+const ADMIN = /^\/v1\/(?:keys|audit|backups|erasures)(?:\/|$)/;
 /** Of a refusal that ends when another request does. */
 const CONCURRENT_RETRY_S = 1;
 

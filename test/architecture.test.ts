@@ -20,6 +20,7 @@ const FOR_SERVING = [
     'core/kv-routes.ts',
   ],
   ...['core/contract', 'core/gpu', 'core/cache', 'core/store', 'core/backups', 'core/cluster', 'core/jobs', 'db'],
+  ...['core/erasure-routes.ts', 'core/erasure'],
 ];
 
 /** A room is a folder, or a file with rights of its own. Each may import itself and: */
@@ -34,6 +35,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/store': ['core/contract'],
   'core/backups': ['core/contract', 'core/store', 'db'],
   'core/cache': ['core/contract', 'core/gpu', 'core/codec', 'core/store'],
+  'core/erasure': ['core/contract', 'core/cache', 'core/store', 'core/secrets.ts'],
   'core/upgrade': ['core/contract', 'core/store', 'core/config.ts', 'core/presets.ts', 'db'],
   'core/cluster': ['core/contract'],
   'core/jobs': ['core/contract', 'core/cluster', 'db'],
@@ -47,6 +49,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/claim-routes.ts': FOR_SERVING,
   'core/key-routes.ts': FOR_SERVING,
   'core/kv-routes.ts': FOR_SERVING,
+  'core/erasure-routes.ts': FOR_SERVING,
   'core/event-stream.ts': FOR_SERVING,
   'core/tensor-answers.ts': FOR_SERVING,
   'core/metrics.ts': FOR_SERVING,
@@ -66,6 +69,7 @@ const MADE_FOR: Readonly<Record<string, string>> = {
   'edge/cli-cache.ts': 'node',
   'edge/cli-keys.ts': 'node',
   'edge/cli-kv.ts': 'node',
+  'edge/cli-erase.ts': 'node',
   'edge/cli-offline.ts': 'node',
   'edge/cli-kv-calls.ts': 'node',
   'edge/bun.ts': 'bun',

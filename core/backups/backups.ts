@@ -63,6 +63,8 @@ export interface Backups {
   restore(id: string, by: Asker, options?: { readonly safety?: boolean }): Promise<Begun>;
   drill(id: string, by: Asker): Promise<Begun>;
   follow(id: string, quietMs: number, signal: AbortSignal): AsyncGenerator<JobEvent | number, void, void>;
+  /** No backup is made, read or restored meanwhile: for who changes what is in them. */
+  alone<T>(what: string, work: () => Promise<T>): Promise<T>;
   /** Looks whether something is due; called every minute from the start on. */
   look(): Promise<void>;
   close(): Promise<void>;
@@ -238,6 +240,7 @@ export async function openBackups(o: BackupsOptions): Promise<Backups> {
       return drillOne(id, by);
     },
     follow: jobs.follow,
+    alone: (what, work) => jobs.alone(what, () => work().finally(refresh)),
     look,
     async close() {
       clearInterval(timer);

@@ -41,6 +41,8 @@ export interface Jobs {
   ): Promise<T>;
   /** A number when there was nothing to tell for `quietMs`. Nothing at all if there is no such job. */
   follow(id: string, quietMs: number, signal: AbortSignal): AsyncGenerator<JobEvent | number, void, void>;
+  /** Nothing else is under way meanwhile; what is now is waited for. */
+  alone<T>(what: string, work: () => Promise<T>): Promise<T>;
   /** What is under way gives up at the next file. */
   close(): Promise<void>;
 }
@@ -51,7 +53,7 @@ const NOTHING: JobProgress = { step: 'beginning', files: 0, of: 0, bytes: 0 };
 
 export function createJobs(now: () => number): Jobs {
   const jobs = new Map<string, Known>();
-  let running: { readonly id: string; readonly kind: JobKind; readonly ended: Promise<unknown> } | undefined;
+  let running: { readonly id: string; readonly kind: string; readonly ended: Promise<unknown> } | undefined;
   let isClosing = false;
 
   function begin(kind: JobKind, id: string): Known {
@@ -115,6 +117,16 @@ export function createJobs(now: () => number): Jobs {
       const job = begin(kind, id);
       const ended = Promise.resolve().then(() => carryOut(job, work));
       running = { id, kind, ended };
+      return ended;
+    },
+    async alone(what, work) {
+      while (running) await running.ended.catch(() => {});
+      const ended = Promise.resolve()
+        .then(work)
+        .finally(() => {
+          running = undefined;
+        });
+      running = { id: what, kind: what, ended };
       return ended;
     },
     async *follow(id, quietMs, signal) {

@@ -96,6 +96,17 @@ export interface Restarted {
   lost: number;
 }
 
+/** Tensors that are gone, and of them those that had pages on adapters, and records on disk. */
+export interface CacheErased {
+  readonly tensors: number;
+  readonly bytes: number;
+  readonly onAdapters: number;
+  readonly onDisk: number;
+}
+
+/** Removed at once: their records share a sync. */
+const ERASED_AT_ONCE = 64;
+
 export interface Cache {
   readonly put: Put;
   /** What was hot before the start is again, as far as it may: so many. */
@@ -103,6 +114,8 @@ export interface Cache {
   peek(tenant: string, key: string): TensorEntry | undefined;
   get(tenant: string, key: string): Found | undefined;
   delete(tenant: string, key: string): Promise<boolean>;
+  /** All under a prefix, expired or not; counts are of tensors, and bytes of what each held. */
+  erase(tenant: string, prefix: string): Promise<CacheErased>;
   list(tenant: string, prefix: string, after: string, limit: number): { entries: TensorEntry[]; cursor: string | null };
   /** To one adapter: what a key holds (`tensor_unknown` if nothing), or everything under a prefix. */
   move(tenant: string, what: Moving, adapter: string, signal: AbortSignal): Promise<Moved>;
@@ -252,6 +265,22 @@ export function openCache(options: CacheOptions): Cache {
       if (!holdings.find(tenant, key) || !(await discard(idOf(tenant, key)))) return false;
       tally.deleted(tenant);
       return true;
+    },
+    async erase(tenant, prefix) {
+      const done = { tensors: 0, bytes: 0, onAdapters: 0, onDisk: 0 };
+      const eraseOne = async (entry: Entry): Promise<void> => {
+        const [hot, onDisk] = [isHot(entry), entry.onDisk];
+        if (!(await discard(entry.id))) return;
+        done.tensors++;
+        done.bytes += entry.record.bytes;
+        done.onAdapters += Number(hot);
+        done.onDisk += Number(onDisk);
+      };
+      const all = holdings.all(tenant, prefix);
+      for (let at = 0; at < all.length; at += ERASED_AT_ONCE)
+        await Promise.all(all.slice(at, at + ERASED_AT_ONCE).map(eraseOne));
+      await heat?.renew();
+      return done;
     },
     list(tenant, prefix, after, limit) {
       const found: TensorEntry[] = [];

@@ -35,6 +35,8 @@ export interface HeatOptions {
 export interface Heat {
   /** Resolves once nothing more is brought back. */
   readonly warmed: Promise<number>;
+  /** What is hot now is written: the file names nothing else when it resolves. */
+  renew(): Promise<void>;
   /** What is hot now is written, and nothing is brought any more. */
   close(): Promise<void>;
 }
@@ -74,6 +76,10 @@ export function startHeat(options: HeatOptions): Heat {
     });
   return {
     warmed,
+    renew() {
+      last = '';
+      return writeInTurn();
+    },
     async close() {
       clearInterval(timer);
       const wasWarming = warming;

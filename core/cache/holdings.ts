@@ -65,6 +65,8 @@ export interface Holdings {
   expired(): Entry[];
   /** A tenant's entries under a prefix, after a key, in order. */
   from(tenant: string, prefix: string, after: string): Generator<Entry, void, void>;
+  /** The same from the first on, expired ones too. */
+  all(tenant: string, prefix: string): Entry[];
   /** What contradicts the invariants, a line each; none if all is well. */
   faults(): string[];
 }
@@ -311,6 +313,8 @@ export function createHoldings(now: () => number, options: HoldingsOptions = {})
     hot: () => [...hot.values()],
     faults,
     expired: () => [...expiring].filter(isExpired),
+    all: (tenant, prefix) =>
+      Array.from(names.from(tenant, prefix, ''), (key) => entries.get(idOf(tenant, key))).filter((entry) => !!entry),
     *from(tenant, prefix, after) {
       for (const key of names.from(tenant, prefix, after)) {
         const entry = find(tenant, key);

@@ -54,6 +54,9 @@ const registry = {
   backup_damaged: [409, 'The backup is damaged'],
   backup_failed: [503, 'The backup could not be made'],
   restoring: [503, 'A backup is being put in place'],
+  // erasure
+  erasure_busy: [409, 'Another erasure is under way'],
+  erasure_unknown: [404, 'No such erasure'],
   // safetensors
   tensors_truncated: [422, 'The safetensors body is shorter than it says'],
   tensors_trailing: [422, 'The safetensors body is longer than it says'],

@@ -144,6 +144,7 @@ export async function openChangingStore(
     settle: () => store.settle(),
     scrub: () => store.scrub(),
     report: () => store.report(),
+    erase: (erasure) => ask(() => store.erase(erasure)),
     backUp: (options) => ask(() => store.backUp(options)),
     async change(change, changed) {
       if (isChanging) throw restoring();

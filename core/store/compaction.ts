@@ -2,14 +2,15 @@
 // sequences, into another, which is synced and known to the journal before they go. Many small packs become one in the same
 // way. A deletion may go once no other pack holds anything dead that is older, which it could be hiding.
 // A pack with a frame that does not read is set aside as a whole, once all that lives in it is elsewhere (rescue.ts): nothing
-// that may be looked for is thrown away. On a full disk what takes least comes first, as far as there is room.
+// that may be looked for is thrown away. An erasure has its dead frames gone at once, deletions included, from every pack that has
+// any (`purge`). On a full disk what takes least comes first, as far as there is room.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Budget } from './budget.ts';
 import type { Catalog, PackCount, Place, Row } from './catalog.ts';
 import type { Checkpoints } from './checkpoints.ts';
 import { type Disk, type DiskFile, writeAll } from './disk.ts';
 import { type Seen, scanFrames } from './frame-scan.ts';
-import { encodeFrame, readHeader, readMeta, readPayload, withoutGroup } from './frames.ts';
+import { encodeFrame, type FrameKind, readHeader, readMeta, readPayload, withoutGroup } from './frames.ts';
 import type { Journal } from './journal.ts';
 import type { Packs } from './packs.ts';
 import { deleteSchema, payloadSchema, recordSchema } from './records.ts';
@@ -34,11 +35,16 @@ export interface Compaction {
   now(): Promise<void>;
   /** Somebody holds the packs. */
   readonly isHeld: boolean;
+  /** No dead frame that is to be erased is in any pack when it resolves; waits until nobody holds. */
+  purge(isErased: Erases): Promise<{ packs: number; frames: number }>;
   /** No pack goes until the result is called. */
   hold(): Promise<() => void>;
   /** Stops at the next good moment. */
   close(): Promise<void>;
 }
+
+/** Whether a frame of this kind that counts no more is to leave nothing behind. */
+export type Erases = (kind: FrameKind, meta: unknown) => boolean;
 
 export interface CompactionOptions {
   readonly disk: Disk;
@@ -77,6 +83,8 @@ export function createCompaction(o: CompactionOptions): Compaction {
   let running: Promise<void> | undefined;
   let isClosing = false;
   let held = 0;
+  /** Who waits until nobody holds. */
+  const released: (() => void)[] = [];
   let looked = Number.NEGATIVE_INFINITY;
 
   /** Whether a deletion with a sequence may hide something outside of its own pack, as packs are now. */
@@ -122,7 +130,12 @@ export function createCompaction(o: CompactionOptions): Compaction {
   }
 
   /** Undefined if it does not live; throws where what it says cannot be understood. */
-  function livingOf({ header, meta, at }: Seen, pack: number, mayHide: ReturnType<typeof hiding>): Living | undefined {
+  function livingOf(
+    { header, meta, at }: Seen,
+    pack: number,
+    mayHide: ReturnType<typeof hiding>,
+    isErased: Erases = () => false,
+  ): Living | undefined {
     const place: Place = { seq: header.seq, pack, at, length: header.length };
     const isHere = (found: { place: Place } | undefined) => found?.place.pack === pack && found.place.at === at;
     if (header.kind === 'put') {
@@ -139,19 +152,19 @@ export function createCompaction(o: CompactionOptions): Compaction {
     const { tenant, key } = deleteSchema.parse(meta);
     const isHidden = (catalog.find(tenant, key)?.place.seq ?? 0) > header.seq;
     // Packs go one after another: another source may still be there when this one is not.
-    const stays = !isHidden && mayHide(header.seq, pack);
+    const stays = !isHidden && mayHide(header.seq, pack) && !isErased('delete', meta);
     return { place, isStillThere: () => stays, moved: () => undefined };
   }
 
   /** What lives in a pack, and whether all of it reads; undefined if something that lives is neither read nor rescued. */
-  async function read(pack: PackCount): Promise<{ living: Living[]; isWhole: boolean } | undefined> {
+  async function read(pack: PackCount, isErased?: Erases): Promise<{ living: Living[]; isWhole: boolean } | undefined> {
     const living: Living[] = [];
     let isUnderstood = true;
     const mayHide = hiding(); // what dies from now on was alive after every deletion that is read here
     const file = await disk.open(packs.path(pack.number), 'read');
     const take = (seen: Seen) => {
       try {
-        const one = livingOf(seen, pack.number, mayHide);
+        const one = livingOf(seen, pack.number, mayHide, isErased);
         if (one?.isStillThere()) living.push(one);
       } catch {
         isUnderstood = false;
@@ -226,11 +239,11 @@ export function createCompaction(o: CompactionOptions): Compaction {
     }
   }
 
-  async function compact(sources: readonly PackCount[]): Promise<void> {
+  async function compact(sources: readonly PackCount[], isErased?: Erases): Promise<void> {
     const living: Living[] = [];
     const damaged = new Set<number>();
     for (const source of sources) {
-      const found = await read(source);
+      const found = await read(source, isErased);
       if (!found) {
         unfit.add(source.number);
         log(`pack ${source.number} holds something that does not read, and is not compacted`);
@@ -288,6 +301,42 @@ export function createCompaction(o: CompactionOptions): Compaction {
     }
   }
 
+  /** How many frames of a pack are to leave nothing behind; what does not read may be one. */
+  async function erasedIn(pack: PackCount, isErased: Erases): Promise<number> {
+    let count = 0;
+    const isLiving = (seen: Seen): boolean => {
+      try {
+        return livingOf(seen, pack.number, () => false)?.isStillThere() ?? false;
+      } catch {
+        return false;
+      }
+    };
+    const take = (seen: Seen) => {
+      if (isErased(seen.header.kind, seen.meta) && !isLiving(seen)) count++;
+    };
+    const file = await disk.open(packs.path(pack.number), 'read');
+    const { holes, end } = await scanFrames({
+      ...{ file: paced(file, () => pause()), from: 0, size: pack.end, mark: o.mark, payloads: 'skip', take },
+    }).finally(() => file.close());
+    return count + holes.length + Number(end < pack.end);
+  }
+
+  async function purge(isErased: Erases): Promise<{ packs: number; frames: number }> {
+    await packs.turnOver();
+    const done = { packs: 0, frames: 0 };
+    for (const pack of [...catalog.packs.values()]) {
+      if (pack.number === packs.active) continue; // begun since
+      const frames = await erasedIn(pack, isErased);
+      if (frames === 0) continue;
+      await compact([pack], isErased);
+      if (isClosing || catalog.packs.has(pack.number)) throw new Error(`pack ${pack.number} could not be written anew`);
+      done.packs++;
+      done.frames += frames;
+      disk.reached('pack purged');
+    }
+    return done;
+  }
+
   async function run(): Promise<void> {
     for (let sources = choose(); sources.length > 0 && !isClosing && held === 0; sources = choose()) {
       const before = counts.packs;
@@ -329,10 +378,25 @@ export function createCompaction(o: CompactionOptions): Compaction {
     async settle() {
       await running;
     },
+    async purge(isErased) {
+      while (running || held > 0) await (running ?? new Promise<void>((resolve) => released.push(resolve)));
+      const purging = purge(isErased);
+      const ended = purging.then(
+        () => {},
+        () => {},
+      );
+      running = ended.finally(() => {
+        running = undefined;
+      });
+      return purging;
+    },
     async hold() {
       held++;
       await running;
-      return () => void held--;
+      return () => {
+        held--;
+        if (held === 0) for (const resolve of released.splice(0)) resolve();
+      };
     },
     async close() {
       isClosing = true;

@@ -35,6 +35,8 @@ export interface Packs {
   path(number: number): string;
   /** Gone from its place when it resolves; who reads in it goes on. */
   remove(number: number, how?: (path: string) => Promise<void>): Promise<void>;
+  /** What is written from now on goes to a new pack. */
+  turnOver(): Promise<void>;
   /** Resolves once nobody waits, and the journal has been told. */
   idle(): Promise<void>;
   close(): Promise<void>;
@@ -261,6 +263,11 @@ export function createPacks({
       await how(join(folder, packName(number)));
       await disk.syncFolder(folder);
       await readers.forget(number);
+    },
+    async turnOver() {
+      while (running) await running;
+      last = undefined;
+      await leave();
     },
     async idle() {
       await running;

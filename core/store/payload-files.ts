@@ -27,6 +27,8 @@ export interface PayloadFiles {
   setAside(path: string): Promise<void>;
   /** Bytes out of the way. */
   writeAside(name: string, bytes: Uint8Array): Promise<void>;
+  /** Of what is set aside, as far as it is wanted so; gives how many. */
+  removeAside(isWanted: (name: string, path: string) => Promise<boolean>): Promise<number>;
   /** Of what is set aside. */
   quarantineBytes(): Promise<number>;
   /** All files there are, by the names they have by `payloadName`. */
@@ -116,6 +118,21 @@ export async function openPayloadFiles(
       return { read: file.read, close: () => closeReader(path, file) };
     },
     remove: (tenant, digest) => removeCounted(pathOf(tenant, digest)),
+    async removeAside(isWanted) {
+      let count = 0;
+      await inTurn(async () => {
+        for (const name of await disk.list(quarantine)) {
+          const path = join(quarantine, name);
+          if (!(await isWanted(name, path))) continue;
+          const bytes = Math.max(0, disk.sizeOf(path));
+          await disk.remove(path);
+          budget.give(bytes);
+          count++;
+        }
+        if (count > 0) await disk.syncFolder(quarantine);
+      });
+      return count;
+    },
     async quarantineBytes() {
       const names = await disk.list(quarantine);
       return names.reduce((sum, name) => sum + Math.max(0, disk.sizeOf(join(quarantine, name))), 0);

@@ -6,6 +6,7 @@ import { Problem, problem } from '../contract/problems.ts';
 import { type BackupDone, type BackupOptions, backUp } from './backup.ts';
 import { atOf, type Payload, type Place } from './catalog.ts';
 import { type Disk, isFull, realDisk } from './disk.ts';
+import { type Erasure, erase, type StoreErased } from './erasure.ts';
 import type { FrameToWrite } from './frames.ts';
 import { type Incoming, openIncoming } from './incoming.ts';
 import { readInline } from './inline.ts';
@@ -44,6 +45,8 @@ export interface Store {
   /** Reads all that is held once, to find damage. */
   scrub(): Promise<void>;
   report(): StoreReport;
+  /** What has been removed leaves nothing on the disk, names included (erasure.ts). */
+  erase(erasure: Erasure): Promise<StoreErased>;
   /** A copy of what is there now, while writing goes on (backup.ts). */
   backUp(options: BackupOptions): Promise<BackupDone>;
   close(): Promise<void>;
@@ -295,6 +298,7 @@ export async function openStore(
     settle: parts.settle,
     scrub: () => parts.scrub.round(),
     report: () => reportOf(parts, refusals),
+    erase: (erasure) => onDisk('erase', () => erase(disk, folder, parts, erasure)),
     backUp: (options) => backUp(disk, parts, options),
     close: parts.close,
   };

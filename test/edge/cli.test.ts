@@ -494,7 +494,7 @@ describe('used wrongly', () => {
   const cases: [string[], RegExp][] = [
     [
       [],
-      /^blatam: Name a command: put, get, ls, rm, stats, adapters, cache stats, cache policy, backup create, backup list, backup verify, backup drill, backup restore, kv store, kv load, kv lookup, kv pin, kv unpin, kv clear, kv events, keys create, keys list, keys rotate, keys revoke, audit\. See npx blatam --help\.$/m,
+      /^blatam: Name a command: put, get, ls, rm, stats, adapters, cache stats, cache policy, backup create, backup list, backup verify, backup drill, backup restore, erase, kv store, kv load, kv lookup, kv pin, kv unpin, kv clear, kv events, keys create, keys list, keys rotate, keys revoke, audit\. See npx blatam --help\.$/m,
     ],
     [['copy'], /There is no command copy/],
     [['toString'], /There is no command toString/],
