@@ -6,11 +6,25 @@ export const SIZES = [0, 100, 3000, 30_000, 70_000] as const;
 
 /** Everything that happens to a large store in hours happens to this one in seconds. */
 export const SMALL_STORE: StoreOptions = {
-  packBytesMax: 200_000,
-  journalBytesMin: 20_000,
-  compactionPauseMs: 0,
-  spareBytes: 64 << 10,
+  ...{ packBytesMax: 200_000, journalBytesMin: 20_000, compactionPauseMs: 0, spareBytes: 64 << 10 },
 };
+
+/** `at`: a named point, or a call to the disk, before, after or amid it; '' is death from outside. `times`: the how manieth. */
+export interface Death {
+  readonly at: string;
+  readonly times: number;
+}
+
+export interface Life {
+  readonly work: 'write' | 'backup' | 'restore' | 'migrate';
+  readonly path: string;
+  readonly death: Death;
+  readonly seed: number;
+  /** Where versions begin. */
+  readonly version: number;
+  /** Where backups go, or the one that is restored. */
+  readonly backups: string;
+}
 
 /** Equal for a version's every third neighbour, so that payloads are shared. */
 export function bytesOf(version: number, size: number): Uint8Array {

@@ -1,0 +1,4 @@
+// Part 2 of the lives of writers that are killed; see crash-writers.ts.
+import { crashWriters } from '../../support/crash-writers.ts';
+
+crashWriters(1);
