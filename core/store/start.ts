@@ -25,7 +25,7 @@ export interface Recovered {
   /** The highest pack. */
   readonly pack: number;
   readonly last: { readonly number: number; readonly end: number } | undefined;
-  readonly journal: { readonly number: number; readonly serial: number };
+  readonly journal: { readonly number: number; readonly serial: number; readonly hasGap: boolean };
   /** Servable, but their frames are gone: to be written again. */
   readonly unwritten: readonly Held[];
   /** Checkpoint and journal did not tell everything: another checkpoint is due. */
@@ -71,7 +71,7 @@ export async function recover(
     ...{ seq: Math.max(known.seq, packs.seq), pack: Math.max(packs.highest, catalog.highestPack), last: packs.last },
     ...{ isBehind, isUncertain: packs.lost.length > 0 },
     // A row that was found in the packs is in no journal: the gap says so.
-    journal: { number: known.next, serial: known.serial + (isBehind ? 1 : 0) },
+    journal: { number: known.next, serial: known.serial + (isBehind ? 1 : 0), hasGap: isBehind },
   };
 }
 

@@ -92,7 +92,11 @@ export async function live(life: Life, expected: Expected): Promise<Lived> {
   }
   const [, signal] = await ended;
   clearTimeout(timer);
-  assert.equal(signal, 'SIGKILL', `${JSON.stringify(life)} ended in another way, having said:\n${lines.slice(-30).join('\n')}`);
+  assert.equal(
+    signal,
+    'SIGKILL',
+    `${JSON.stringify(life)} ended in another way, having said:\n${lines.slice(-30).join('\n')}`,
+  );
   return { byItself, opened, version, answered, backups };
 }
 

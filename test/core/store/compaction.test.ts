@@ -1,12 +1,13 @@
 // Compaction: the room of what is dead comes back, nothing that lives is lost or brought back, and deletions go when they may.
 
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { openStore, type Store } from '../../../core/store/store.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
 import { SMALL_STORE } from '../../support/crash.ts';
+import { faultyDisk } from '../../support/faulty-disk.ts';
 import { folder } from '../../support/folders.ts';
 import { seeded } from '../../support/seeded.ts';
 import { bytesUnder, putBytes, recordFor } from '../../support/store.ts';
@@ -136,5 +137,29 @@ test('a record whose frame does not read is written again before its pack goes',
   store = await openStore(path, () => {}, SMALL_STORE);
   assert.deepEqual([store.lost, store.found.map(({ key }) => key).sort()], [[], ['large', 'more']]);
   assertSameBytes(await bytesUnder(store, recordFor('large', large)), large, 'large');
+  await store.close();
+});
+
+test('what was deleted behind a journal with a gap stays deleted, though its deletion is compacted away', async (t) => {
+  const path = join(folder(t), 'cache');
+  let store = await openStore(path, () => {}, SMALL_STORE);
+  const shared = random.bytes(3000);
+  await putBytes(store, 'kept', shared);
+  await putBytes(store, 'deleted', shared);
+  for (let i = 0; i < 8; i++) await putBytes(store, `k${i}`, random.bytes(40_000));
+  await store.close();
+  const journal = join(path, 'journal', readdirSync(join(path, 'journal')).sort().at(-1) ?? '');
+  truncateSync(journal, statSync(journal).size - 3); // what comes behind it is not believed
+  const disk = faultyDisk();
+  disk.fault = (_, at) => (at.endsWith('.checkpoint') ? 'failed call' : undefined); // nor does a checkpoint stand for it
+  store = await openStore(path, () => {}, { ...SMALL_STORE, disk });
+  for (const record of store.found) if (record.key !== 'kept') await store.remove(record);
+  for (let i = 0; i < 40; i++) await putBytes(store, 'more', random.bytes(40_000));
+  await store.settle();
+  assert.ok(store.report().compacted.packs > 1);
+  assert.equal(existsSync(join(packsOf(path), '000001.pack')), false);
+  await store.close();
+  store = await openStore(path, () => {}, SMALL_STORE);
+  assert.deepEqual([store.lost, store.found.map(({ key }) => key).sort()], [[], ['kept', 'more']]);
   await store.close();
 });
