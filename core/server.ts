@@ -14,6 +14,7 @@ import type { Kv } from './cache/kv/kv.ts';
 import { addCacheRoutes } from './cache-routes.ts';
 import type { Authenticate, SealKey } from './callers.ts';
 import { addClaimRoutes } from './claim-routes.ts';
+import { DEADLINE_HEADER, parseDeadline } from './contract/deadline.ts';
 import type { ReceiptKey } from './contract/erasure.ts';
 import { namesTag } from './contract/etag.ts';
 import { eventsQuerySchema } from './contract/events.ts';
@@ -117,6 +118,15 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     await next();
     const action = c.get('act');
     if (action !== undefined) await parts.audit.act({ ...inAudit(c), caller: verified.caller, action });
+  });
+
+  // Whoever waits no longer is as one who left: the connection is cut, and what was done for it is called off.
+  app.use('/v1/*', async (c, next) => {
+    const ms = parseDeadline(c.req.header(DEADLINE_HEADER));
+    if (ms === undefined) return next();
+    const timer = setTimeout(() => c.env.outgoing.destroy(), ms);
+    await next();
+    clearTimeout(timer);
   });
 
   app.get('/v1/tensors', (c) => {

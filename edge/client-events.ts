@@ -61,6 +61,8 @@ async function* messagesOf(answer: Answer, signal: AbortSignal | undefined): Asy
       const [, name = '', value = ''] = /^([^:]*)(?:: ?(.*))?$/.exec(line) ?? [];
       fields.set(name, value);
     } else if (fields.size > 0) {
+      // An edge says that its core went away.
+      if (fields.get('event') === 'error') throw new TransferError('cut', `The answer to ${answer.asked} was cut.`);
       const id = fields.get('id');
       yield { id: id === undefined ? undefined : Number(id), data: fields.get('data') };
       fields = new Map();

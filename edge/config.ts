@@ -40,7 +40,12 @@ export const edgeSettings = {
   CORE_URLS: setting(
     list.pipe(z.array(z.url({ protocol: /^https?$/, error: 'must be http(s)://… URLs, comma separated' }))),
     '',
-    'a core elsewhere; unset: the core of the same process',
+    'cores elsewhere, comma separated; unset: the core of the same process',
+  ),
+  CORE_AWAY: setting(
+    choice(['refuse', 'next']),
+    'refuse',
+    'of several cores, while that of a tenant is away: refuse, or ask the next, which does not know its tensors',
   ),
   EDGE_HOT_MIB: setting(integer(0, 65_536), '64', 'memory for tensors that are asked for often (0: none)'),
   EDGE_HOT_FRESH_MS: setting(

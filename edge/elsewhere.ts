@@ -8,8 +8,9 @@ import { createVerifier } from '../core/contract/signatures.ts';
 import { createEdge, type EdgeEnv, type EdgeParts } from './app.ts';
 import { SMALL_BODY_BYTES } from './body.ts';
 import { addressesBy, type EdgeConfig } from './config.ts';
-import { coreElsewhere, forwardElsewhere, keysElsewhere, readyElsewhere, refusalsElsewhere } from './forward.ts';
+import { forwardElsewhere, keysElsewhere, refusalsElsewhere } from './forward.ts';
 import { limitsBy } from './limit.ts';
+import { coreElsewhere, readyElsewhere } from './reach.ts';
 import { tokensBy } from './tokens.ts';
 
 type Own = Pick<EdgeParts, 'metrics' | 'mayReadMetrics' | 'addressOf' | 'goOn' | 'log'>;
@@ -36,7 +37,7 @@ export function edgeElsewhere({ config, crypto, fetch, ...own }: Surroundings): 
     tokens: tokensBy(config, { crypto, log: own.log }),
     body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto },
     hotKeys: undefined,
-    forward: forwardElsewhere(core),
+    forward: forwardElsewhere(core, own.goOn),
     coreReady: () => readyElsewhere(core),
     refusals,
     addresses: addressesBy(config),

@@ -3,34 +3,16 @@
 //   elsewhere: over HTTP, signed with the internal secret, the caller named in a covered header. The caller's own digest
 //              goes along under the new signature, so a body is still the one that the caller signed.
 import type { Handler } from 'hono';
-import type { Crypto } from '../core/contract/crypto.ts';
-import { CALLER_HEADER, encodeCaller, INTERNAL_KEYID, unsealKey } from '../core/contract/internal.ts';
+import { DEADLINE_HEADER, parseDeadline } from '../core/contract/deadline.ts';
+import { CALLER_HEADER, encodeCaller, unsealKey } from '../core/contract/internal.ts';
 import { problem } from '../core/contract/problems.ts';
 import type { RefusalLine } from '../core/contract/refusals.ts';
-import { SettingsError } from '../core/contract/settings.ts';
-import { hasBody, type Key, signRequest } from '../core/contract/signatures.ts';
-import type { EdgeEnv } from './app.ts';
-import type { EdgeConfig } from './config.ts';
+import { hasBody, type Key } from '../core/contract/signatures.ts';
+import type { EdgeEnv, EdgeParts } from './app.ts';
+import { withCutTold } from './event-cut.ts';
+import { type CoreElsewhere, checkHealth, reach } from './reach.ts';
 
 export type Forward = Handler<EdgeEnv>;
-
-export interface CoreElsewhere {
-  readonly url: string;
-  readonly internalSecret: Uint8Array;
-  readonly crypto: Crypto;
-  readonly fetch: typeof fetch;
-  readonly now: () => number;
-}
-
-export function coreElsewhere(config: EdgeConfig, crypto: Crypto): CoreElsewhere {
-  const [url] = config.CORE_URLS;
-  const internalSecret = config.INTERNAL_SECRET;
-  if (!url || !internalSecret)
-    throw new SettingsError(
-      'an edge without a core beside it needs CORE_URLS and INTERNAL_SECRET, the same as the core has',
-    );
-  return { url, internalSecret, crypto, fetch: (...request) => fetch(...request), now: Date.now };
-}
 
 /** Request fields that the core looks at; all others stay at the edge. */
 const PASSED_ON = ['content-type', 'content-length', 'content-encoding', 'if-none-match', 'accept', 'last-event-id'];
@@ -38,40 +20,39 @@ const KEYS_KEPT_MAX = 10_000;
 const KEY_UNKNOWN_MS = 5_000;
 const KEY_MS_MAX = 5_000;
 
-export function forwardElsewhere(core: CoreElsewhere): Forward {
+/** `goOn` lets work end after its request was answered. */
+export function forwardElsewhere(core: CoreElsewhere, goOn: EdgeParts['goOn'] = () => {}): Forward {
   return async (c) => {
-    const { method, url, headers, signal } = c.req.raw;
+    const { method, url, headers } = c.req.raw;
     const { pathname, search } = new URL(url);
-    const target = new URL(pathname + search, core.url).href;
-    const digest = c.get('digest');
-    const said = { [CALLER_HEADER]: encodeCaller(c.get('caller')) };
-    const signed = await signRequest(
-      {
-        method,
-        url: target,
-        headers: said,
-        keyid: INTERNAL_KEYID,
-        secret: core.internalSecret,
-        ...(digest ? { digest } : {}),
-      },
-      core.crypto,
-    );
+    const deadline = deadlineOf(headers);
     const passed = PASSED_ON.flatMap((name) => {
       const value = headers.get(name);
       return value === null ? [] : [[name, value] as const];
     });
-    const body = c.get('body') ?? (hasBody(headers) ? c.req.raw.body : null);
-    const answer = await reach(core, target, {
-      method,
-      headers: { ...Object.fromEntries(passed), ...said, ...signed, 'x-request-id': c.get('requestId') },
-      body: body as ReadableStream | Uint8Array<ArrayBuffer> | null,
-      signal,
-      // What fetch asks for where a body is a stream.
-      ...({ duplex: 'half' } as object),
-    });
-    // Of our own: those of an answer that was fetched cannot be added to.
-    return new Response(answer.body, { status: answer.status, headers: new Headers(answer.headers) });
+    goOn(c, checkHealth(core));
+    const answer = await reach(core, {
+      ...{ method, path: pathname + search, tenant: c.get('caller').tenant },
+      headers: { ...Object.fromEntries(passed), 'x-request-id': c.get('requestId') },
+      said: { [CALLER_HEADER]: encodeCaller(c.get('caller')), ...deadline?.said },
+      body: c.get('body') ?? (hasBody(headers) ? c.req.raw.body : null),
+      digest: c.get('digest'),
+      signal: deadline ? AbortSignal.any([c.req.raw.signal, deadline.signal]) : c.req.raw.signal,
+    }).finally(deadline?.met);
+    const isEvents = answer.headers.get('content-type') === 'text/event-stream';
+    const body = isEvents && answer.body ? withCutTold(answer.body, c.get('requestId')) : answer.body;
+    // A copy: those of an answer to fetch cannot be added to.
+    return new Response(body, { status: answer.status, headers: new Headers(answer.headers) });
   };
+}
+
+/** For the head of the answer; the core, which is told of it, cuts a body that takes longer. */
+function deadlineOf(headers: Headers) {
+  const ms = parseDeadline(headers.get(DEADLINE_HEADER));
+  if (ms === undefined) return undefined;
+  const over = new AbortController();
+  const timer = setTimeout(() => over.abort(problem('deadline_exceeded', `There was no answer within ${ms} ms.`)), ms);
+  return { signal: over.signal, said: { [DEADLINE_HEADER]: String(ms) }, met: () => clearTimeout(timer) };
 }
 
 /**
@@ -82,12 +63,8 @@ export function keysElsewhere(core: CoreElsewhere, keepMs: number): (keyid: stri
   const kept = new Map<string, { key: Key | undefined; until: number }>();
 
   async function ask(keyid: string): Promise<Key | undefined> {
-    const target = new URL(`/v1/internal/keys/${encodeURIComponent(keyid)}`, core.url).href;
-    const signed = await signRequest(
-      { method: 'GET', url: target, keyid: INTERNAL_KEYID, secret: core.internalSecret },
-      core.crypto,
-    );
-    const answer = await reach(core, target, { headers: signed, signal: AbortSignal.timeout(KEY_MS_MAX) });
+    const path = `/v1/internal/keys/${encodeURIComponent(keyid)}`;
+    const answer = await reach(core, { method: 'GET', path, signal: AbortSignal.timeout(KEY_MS_MAX) });
     if (answer.status === 404) {
       await answer.body?.cancel();
       return undefined;
@@ -114,37 +91,13 @@ export function keysElsewhere(core: CoreElsewhere, keepMs: number): (keyid: stri
 /** A place in the audit log for refusals of an edge elsewhere. */
 export function refusalsElsewhere(core: CoreElsewhere): (lines: RefusalLine[]) => Promise<void> {
   return async (lines) => {
-    const url = new URL('/v1/internal/refusals', core.url).href;
     const body = new TextEncoder().encode(JSON.stringify(lines));
-    const signed = await signRequest(
-      {
-        ...{ method: 'POST', url, keyid: INTERNAL_KEYID, secret: core.internalSecret },
-        digest: await core.crypto.sha256(body),
-      },
-      core.crypto,
-    );
-    const headers = { ...signed, 'content-type': 'application/json' };
-    const answer = await reach(core, url, { method: 'POST', headers, body, signal: AbortSignal.timeout(KEY_MS_MAX) });
+    const answer = await reach(core, {
+      ...{ method: 'POST', path: '/v1/internal/refusals', headers: { 'content-type': 'application/json' } },
+      ...{ body, digest: await core.crypto.sha256(body), signal: AbortSignal.timeout(KEY_MS_MAX) },
+    });
     await answer.body?.cancel();
     if (!answer.ok)
       throw problem('core_unreachable', `The core answered ${answer.status} when it was told of refusals.`);
   };
-}
-
-export async function readyElsewhere(core: CoreElsewhere): Promise<{ ok: boolean; detail: string }> {
-  try {
-    const answer = await core.fetch(new URL('/readyz', core.url).href, { signal: AbortSignal.timeout(2000) });
-    await answer.body?.cancel();
-    return { ok: answer.ok, detail: answer.ok ? 'answers' : `answers ${answer.status}` };
-  } catch (error) {
-    return { ok: false, detail: `does not answer: ${error instanceof Error ? error.message : String(error)}` };
-  }
-}
-
-async function reach(core: CoreElsewhere, target: string, init: RequestInit): Promise<Response> {
-  try {
-    return await core.fetch(target, init);
-  } catch (cause) {
-    throw problem('core_unreachable', 'The core does not answer. Send the request again.', {}, { cause });
-  }
 }

@@ -14,18 +14,12 @@ import type { WholeTensor } from '../core/contract/whole-tensor.ts';
 import { createEdge, type EdgeEnv } from './app.ts';
 import { SMALL_BODY_BYTES } from './body.ts';
 import { addressesBy, type EdgeConfig } from './config.ts';
-import {
-  coreElsewhere,
-  type Forward,
-  forwardElsewhere,
-  keysElsewhere,
-  readyElsewhere,
-  refusalsElsewhere,
-} from './forward.ts';
+import { type Forward, forwardElsewhere, keysElsewhere, refusalsElsewhere } from './forward.ts';
 import { createHotKeys, type HotKeys } from './hot-keys.ts';
 import { createHotStore } from './hot-store.ts';
 import { limitsBy } from './limit.ts';
 import { createEdgeMetrics } from './metrics.ts';
+import { coreElsewhere, readyElsewhere } from './reach.ts';
 import { tokensBy } from './tokens.ts';
 
 /** Above the idle time of the clients in front, so that a reused connection is not cut under a request. */

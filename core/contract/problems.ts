@@ -84,6 +84,7 @@ const registry = {
   kv_damaged: [500, 'The held KV is damaged'],
   record_damaged: [500, 'The stored tensors are damaged'],
   database_unavailable: [503, 'The database does not answer'],
+  deadline_exceeded: [504, 'There was no answer in time'],
   core_unreachable: [502, 'The core does not answer'],
   stopping: [503, 'The server stops'],
   internal: [500, 'Something went wrong on our side'],
@@ -118,21 +119,17 @@ export const asProblem = (thrown: unknown): Problem =>
     ? thrown
     : problem('internal', 'The cause is in the log under this requestId.', {}, { cause: thrown });
 
+/** What a caller is told. */
+export function problemDocument({ status, code, message, extra }: Problem, requestId: string) {
+  const type = `urn:problem-type:blatam:${code}`;
+  return { type, title: registry[code][1], status, detail: message, code, requestId, ...extra };
+}
+
 /** The answer that a caller sees. */
 export function problemResponse(p: Problem, requestId: string): Response {
-  const { status, code } = p;
   const { retryAfterSeconds } = p.extra;
-  const document = {
-    type: `urn:problem-type:blatam:${code}`,
-    title: registry[code][1],
-    status,
-    detail: p.message,
-    code,
-    requestId,
-    ...p.extra,
-  };
-  return new Response(JSON.stringify(document), {
-    status,
+  return new Response(JSON.stringify(problemDocument(p, requestId)), {
+    status: p.status,
     headers: {
       'content-type': 'application/problem+json',
       'x-request-id': requestId,
