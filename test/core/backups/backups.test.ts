@@ -1,6 +1,6 @@
 // The room of backups over a real store: what is scheduled happens, what is too much goes, what fails is told and leaves nothing.
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { assertFits } from '../../../core/backups/fits.ts';
@@ -188,6 +188,26 @@ test('a restore brings the state back; its rows wait where the database is away,
   await again.close();
   const third = await world(t, {}, dataDir);
   assert.deepEqual(third.audit, []);
+});
+
+test('a backup from elsewhere, without its notes, is restored into an empty instance that runs', async (t) => {
+  const from = await world(t);
+  const bytes = random.bytes(100_000);
+  const record = await putBytes(from.store, 'k', bytes);
+  const id = await made(from);
+  const dataDir = folder(t);
+  cpSync(join(from.dataDir, 'backups'), join(dataDir, 'backups'), { recursive: true });
+  rmSync(join(dataDir, 'backups', id, 'notes.json'));
+  const it = await world(t, {}, dataDir);
+  assert.deepEqual(
+    (await it.backups.list()).map(({ id, state, entries, reason }) => [id, state, entries, reason]),
+    [[id, 'whole', 1, 'unknown']],
+  );
+  await (await it.backups.restore(id, ME)).ended;
+  assert.equal(it.backups.jobOf(id)?.result?.safety, null);
+  assertSameBytes(await bytesUnder(it.store, record), bytes, 'k');
+  await putBytes(it.store, 'more', random.bytes(10));
+  await made(it);
 });
 
 test('a folder for backups that cannot be had ends no start, and makes each backup fail', async (t) => {
