@@ -63,7 +63,7 @@ export function addKvRoutes(app: Hono<CoreEnv>, kv: Kv): void {
     const { tenant } = allow(c, 'kv:write', 'kv-clear');
     const { prefix, ...asked } = parseBody(kvClearSchema, await longBody(c));
     allowModel(c, asked.model);
-    return c.json(kv.clear({ tenant, ...asked, prefix: prefix && Int32Array.from(prefix) }));
+    return c.json(await kv.clear({ tenant, ...asked, prefix: prefix && Int32Array.from(prefix) }));
   });
   app.post('/v1/kv/recode', async (c) => {
     const { tenant } = allow(c, 'kv:write', 'kv-recode');

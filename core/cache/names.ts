@@ -1,5 +1,8 @@
-// The names that each tenant holds, to be listed in order. Changes are set aside and merged when somebody lists: writing
-// stays O(1), and paging through a list that does not change costs a search a page.
+// The names that each tenant holds, to be listed in order. Changes are set aside until somebody lists: writing stays O(1). Names in
+// order lie in chunks of a few hundred, so that to settle some changes among a million costs a few chunks; where much has changed,
+// all is put in order at once.
+
+const CHUNK_MAX = 512;
 
 export interface Names {
   add(tenant: string, key: string): void;
@@ -11,8 +14,9 @@ export interface Names {
 }
 
 interface TenantNames {
-  /** In order; as of the last listing. */
-  sorted: string[];
+  /** In order, none empty; as of the last listing. */
+  chunks: string[][];
+  count: number;
   /** What has come and gone since. */
   readonly added: Set<string>;
   readonly removed: Set<string>;
@@ -23,7 +27,7 @@ export function createNames(): Names {
 
   return {
     add(tenant, key) {
-      const names = tenants.get(tenant) ?? { sorted: [], added: new Set<string>(), removed: new Set<string>() };
+      const names = tenants.get(tenant) ?? { chunks: [], count: 0, added: new Set(), removed: new Set() };
       tenants.set(tenant, names);
       if (!names.removed.delete(key)) names.added.add(key);
     },
@@ -34,46 +38,86 @@ export function createNames(): Names {
     },
     count(tenant) {
       const names = tenants.get(tenant);
-      return names ? names.sorted.length + names.added.size - names.removed.size : 0;
+      return names ? names.count + names.added.size - names.removed.size : 0;
     },
     *from(tenant, prefix, after) {
       const names = tenants.get(tenant);
       if (!names) return;
-      if (names.added.size > 0 || names.removed.size > 0) settle(names);
-      const { sorted } = names;
+      settle(names);
+      const { chunks } = names;
       const [, start = prefix] = [prefix, after].sort();
-      for (let i = firstAtLeast(sorted, start); i < sorted.length; i++) {
-        const key = sorted[i] as string; // i is in range
-        if (!key.startsWith(prefix)) return;
-        if (key > after) yield key;
+      let first = true;
+      for (let i = chunkFor(chunks, start); i < chunks.length; i++) {
+        const chunk = chunks[i] ?? [];
+        for (let at = first ? firstAtLeast(chunk, start) : 0; at < chunk.length; at++) {
+          const key = chunk[at] as string; // at is in range
+          if (!key.startsWith(prefix)) return;
+          if (key > after) yield key;
+        }
+        first = false;
       }
     },
   };
 }
 
-/** Sorts what is new and merges it in: a listing after a few changes costs one pass, not a sort of everything. */
 function settle(names: TenantNames): void {
+  const { added, removed } = names;
+  const changes = added.size + removed.size;
+  if (changes * CHUNK_MAX > names.count) putInOrder(names);
+  else {
+    for (const key of removed) take(names.chunks, key);
+    for (const key of added) insert(names.chunks, key);
+  }
+  names.count += added.size - removed.size;
+  added.clear();
+  removed.clear();
+}
+
+/** Sorts what is new and merges it in: one pass, not a sort of everything. Chunks are left half empty. */
+function putInOrder(names: TenantNames): void {
   const added = [...names.added].sort();
   const merged: string[] = [];
   let next = 0;
-  for (const key of names.sorted) {
-    for (let one = added[next]; one !== undefined && one < key; one = added[++next]) merged.push(one);
-    if (!names.removed.has(key)) merged.push(key);
-  }
+  for (const chunk of names.chunks)
+    for (const key of chunk) {
+      for (let one = added[next]; one !== undefined && one < key; one = added[++next]) merged.push(one);
+      if (!names.removed.has(key)) merged.push(key);
+    }
   for (; next < added.length; next++) merged.push(added[next] as string); // next is in range
-  names.sorted = merged;
-  names.added.clear();
-  names.removed.clear();
+  names.chunks = [];
+  for (let at = 0; at < merged.length; at += CHUNK_MAX / 2) names.chunks.push(merged.slice(at, at + CHUNK_MAX / 2));
 }
 
-function firstAtLeast(sorted: readonly string[], key: string): number {
+function take(chunks: string[][], key: string): void {
+  const at = chunkFor(chunks, key);
+  const chunk = chunks[at];
+  if (!chunk) return;
+  chunk.splice(firstAtLeast(chunk, key), 1);
+  if (chunk.length === 0) chunks.splice(at, 1);
+}
+
+function insert(chunks: string[][], key: string): void {
+  const at = Math.min(chunkFor(chunks, key), Math.max(0, chunks.length - 1));
+  const chunk = chunks[at];
+  if (!chunk) return void chunks.push([key]);
+  chunk.splice(firstAtLeast(chunk, key), 0, key);
+  if (chunk.length > CHUNK_MAX) chunks.splice(at + 1, 0, chunk.splice(CHUNK_MAX / 2));
+}
+
+/** The first chunk that ends at the key or behind it. */
+const chunkFor = (chunks: readonly string[][], key: string): number =>
+  firstWhere(chunks.length, (i) => (chunks[i]?.at(-1) ?? '') >= key);
+const firstAtLeast = (sorted: readonly string[], key: string): number =>
+  firstWhere(sorted.length, (i) => (sorted[i] as string) >= key);
+
+/** The first place at which it holds, as it does from there on. */
+function firstWhere(length: number, holds: (at: number) => boolean): number {
   let low = 0;
-  let high = sorted.length;
+  let high = length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    const candidate = sorted[middle] as string; // low <= middle < high
-    if (candidate < key) low = middle + 1;
-    else high = middle;
+    if (holds(middle)) high = middle;
+    else low = middle + 1;
   }
   return low;
 }

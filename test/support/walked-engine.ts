@@ -66,9 +66,9 @@ export interface WalkedEngine {
   unpinKv(): void;
   recodeKv(word: string): Promise<void>;
   moveKv(word: string, adapter: string): Promise<void>;
-  clearKv(word: string): void;
+  clearKv(word: string): Promise<void>;
   setPolicy(policy: PolicyBody): void;
-  sweep(): void;
+  sweep(): Promise<void>;
   drain(adapter: string): Promise<void>;
   resume(adapter: string): void;
   kill(adapter: number): Promise<void>;
@@ -219,8 +219,8 @@ export function walkedEngine(engine: Engine, kvBytesMax: number): WalkedEngine {
       for (const adapter of ADAPTERS) if (engine.pool.isDraining(adapter)) engine.pool.resume(adapter);
       for (const { key } of engine.all()) await engine.cache.delete(TENANT, key);
       engine.clock.now += 1e9; // the rest has expired
-      engine.kv.sweep();
-      engine.kv.clear({ tenant: TENANT });
+      await engine.kv.sweep();
+      await engine.kv.clear({ tenant: TENANT });
       for (const each of [known, stored, letters]) each.clear();
       pins = [];
       await until(() => engine.pieces.free === engine.pieces.count, 'all pieces are back', 10_000);
@@ -327,8 +327,8 @@ export function walkedEngine(engine: Engine, kvBytesMax: number): WalkedEngine {
     async moveKv(word, adapter) {
       await allowed(engine.kv.move({ ...OWNER, tokens: tokensOf(word), to: { adapter }, signal: patience() }));
     },
-    clearKv(word) {
-      engine.kv.clear({ tenant: TENANT, model: OWNER.model, prefix: tokensOf(word) });
+    async clearKv(word) {
+      await engine.kv.clear({ tenant: TENANT, model: OWNER.model, prefix: tokensOf(word) });
       forget(word);
       pins = pins.filter((pin) => !pin.word.startsWith(word));
     },

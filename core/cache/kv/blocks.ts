@@ -18,6 +18,7 @@ import { createEviction, type EvictionReport, type Turn } from '../prefix/evicti
 import { createNextHash, hexOfHash } from '../prefix/hashes.ts';
 import { HASH_WORDS } from '../prefix/records.ts';
 import { PrefixTree } from '../prefix/tree.ts';
+import { createExpiry } from './expiry.ts';
 
 export interface Root {
   readonly hash: Buffer;
@@ -131,8 +132,11 @@ export interface Blocks<P> {
   isLast(block: Block<P>): boolean;
   /** It, and all that follow it. */
   withFollowing(block: Block<P>): Block<P>[];
-  /** Those that have expired and that nobody holds. */
-  expired(): Block<P>[];
+  /**
+   * Those that have expired, that nobody holds and none follows, the last of a chain first; whoever asks removes one before
+   * asking for the next. Others may come and go meanwhile.
+   */
+  expired(): Generator<Block<P>, void, void>;
   all(): Iterable<Block<P>>;
 }
 
@@ -183,8 +187,7 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
   /** The same by scope and model: how many there are in all is nothing to those who look for theirs. */
   const layouts = new Map<string, Set<Root>>();
   const tiers = new Map<string, Tier>();
-  /** Those that expire at all. */
-  const expiring = new Set<Block<P>>();
+  const expiry = createExpiry<Block<P>>();
   const name = createNextHash();
   /** The name that is looked for. */
   const words = new Uint32Array(HASH_WORDS);
@@ -255,9 +258,9 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
   function want(block: Block<P>, { priority, expiresAt }: Wish): void {
     block.priority = Math.max(block.priority, priority);
     eviction.prefer(block.slot, block.priority);
-    block.expiresAt = Math.max(block.expiresAt, expiresAt);
-    if (block.expiresAt === Number.POSITIVE_INFINITY) expiring.delete(block);
-    else expiring.add(block);
+    if (block.removed || expiresAt <= block.expiresAt) return;
+    expiry.set(block, block.expiresAt, expiresAt);
+    block.expiresAt = expiresAt;
   }
 
   function insert(root: Root, parent: Block<P> | undefined, tokens: Int32Array, kept: P, wish = USUAL): Block<P> {
@@ -273,6 +276,7 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     const made = { hash, root, parent, index, slot, kept, ...wish, tokens: tree.records.tokens(slot) };
     const block: Block<P> = { ...made, stakes: 0, holders: 0, removed: false, tiers: 0, isFresh: true };
     bySlot[slot] = block;
+    expiry.set(block, Number.POSITIVE_INFINITY, block.expiresAt);
     eviction.came(slot);
     want(block, wish);
     changed(block);
@@ -314,7 +318,7 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     block.removed = true;
     block.tokens = block.tokens.slice();
     changed(block);
-    expiring.delete(block);
+    expiry.set(block, block.expiresAt, Number.POSITIVE_INFINITY);
     eviction.leaves(slot, isEvicted);
     tree.remove(slot);
     bySlot[slot] = undefined;
@@ -390,6 +394,13 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     }
   }
 
+  function* expired(): Generator<Block<P>, void, void> {
+    const isDue = (one: Block<P>): boolean =>
+      !one.removed && one.expiresAt <= now() && one.holders === 0 && tree.lastBehind(one.slot) === NONE;
+    for (const block of expiry.due(now()))
+      for (let one: Block<P> | undefined = block; one && isDue(one); one = one.parent) yield one;
+  }
+
   function* all(): Generator<Block<P>, void, void> {
     for (const block of bySlot) if (block) yield block;
   }
@@ -435,7 +446,7 @@ export function createBlocks<P>(options: BlocksOptions<P>): Blocks<P> {
     wouldLeave,
     withFollowing,
     isLast: ({ slot }) => tree.lastBehind(slot) === NONE,
-    expired: () => [...expiring].filter(({ expiresAt, holders }) => expiresAt <= now() && holders === 0),
+    expired,
     all,
   };
 }

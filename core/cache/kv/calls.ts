@@ -15,6 +15,7 @@ import type {
 import { problem } from '../../contract/problems.ts';
 import type { Pieces } from '../../gpu/pieces.ts';
 import type { Pool } from '../../gpu/pool.ts';
+import { inSlices } from '../slices.ts';
 import { type Match, type Root, scopeOf } from './blocks.ts';
 import type { KvBook } from './book.ts';
 import { clear, type KvClearOptions } from './clear.ts';
@@ -47,7 +48,7 @@ export interface KvCalls {
   lookup(asked: KvLookupOptions): KvLookupAnswer;
   pin(asked: KvAsked & { readonly ttl: number }): KvPinAnswer;
   unpin(asked: { readonly tenant: string; readonly pin: string } | KvAsked): KvUnpinAnswer;
-  clear(asked: KvClearOptions): KvClearAnswer;
+  clear(asked: KvClearOptions): Promise<KvClearAnswer>;
   recode(asked: KvAsked & { codecK: string; codecV: string; signal: AbortSignal }): Promise<KvRecodeAnswer>;
   move(asked: KvAsked & { to: KvTarget; signal: AbortSignal }): Promise<KvMoveAnswer>;
   /** Out of memory to adapters, before somebody reads it. */
@@ -194,11 +195,11 @@ export function openCalls({ held, returns, pack, book, pins, pool, pieces, longe
       if ('pin' in asked) return { pins: pins.unpin(asked.tenant, asked.pin) };
       return { pins: pins.unpinTokens({ ...asked, scope: scopeOf(asked.tenant, asked.salt) }) };
     },
-    clear: (asked) =>
-      clear(asked, {
-        ...{ blocks, book, isPinned: pins.isPinned, passOn: held.passOn },
-        bytesOf: (block) => face(block).storedBytes,
-      }),
+    async clear(asked) {
+      const bytesOf = (block: KvBlock) => face(block).storedBytes;
+      const steps = clear(asked, { blocks, book, isPinned: pins.isPinned, passOn: held.passOn, bytesOf });
+      return inSlices(steps);
+    },
     async recode({ codecK, codecV, ...asked }) {
       const counts = { recoded: 0, already: 0, coded: 0, noRoom: 0, others: 0, gone: 0 };
       const matchedTokens = await each(asked, counts, async (block) => {

@@ -21,30 +21,41 @@ export interface ClearParts {
   readonly passOn: (block: KvBlock, tenant: string) => void;
 }
 
-export function clear(asked: KvClearOptions, { blocks, book, isPinned, bytesOf, passOn }: ClearParts): KvClearAnswer {
+/** A step for each block, those that follow others first; between steps others may do what they like. */
+export function* clear(
+  asked: KvClearOptions,
+  { blocks, book, isPinned, bytesOf, passOn }: ClearParts,
+): Generator<undefined, KvClearAnswer, void> {
   const { tenant, model, salt, prefix } = asked;
   const isAll = model === undefined && salt === undefined && prefix === undefined;
-  const own = ownBlocks(asked, blocks, book.stakes);
+  const own = yield* ownBlocks(asked, blocks, book.stakes);
   const done = { blocks: 0, bytes: 0, pinned: 0, shared: 0 };
-  for (const block of own) {
+  // told before they go: whatever is told after it has been stored since
+  if (isAll && own.length > 0) book.events.tell(tenant, { type: 'AllBlocksCleared' });
+  for (const block of own.toReversed()) {
+    if (!book.stakes.has(block, tenant)) continue; // it has left meanwhile
     book.forgotten(block, tenant, !isAll);
     if (book.stakes.leave(block, tenant)) {
       done.shared++;
       const [next] = book.stakes.tenantsOf(block);
       if (next !== undefined && block.kept.tenant === tenant) passOn(block, next);
-      continue;
+    } else {
+      done.blocks++;
+      done.bytes += bytesOf(block);
+      done.pinned += Number(isPinned(block));
+      blocks.remove(block, 'cleared');
     }
-    done.blocks++;
-    done.bytes += bytesOf(block);
-    done.pinned += Number(isPinned(block));
+    yield;
   }
-  if (isAll && own.length > 0) book.events.tell(tenant, { type: 'AllBlocksCleared' });
-  for (const block of own) if (block.stakes === 0 && !block.removed) blocks.remove(block, 'cleared');
   return done;
 }
 
 /** Those before others first. */
-function ownBlocks(asked: KvClearOptions, blocks: KvBlocks, { rootsOf, has }: KvBook['stakes']): KvBlock[] {
+function* ownBlocks(
+  asked: KvClearOptions,
+  blocks: KvBlocks,
+  { rootsOf, has }: KvBook['stakes'],
+): Generator<undefined, KvBlock[], void> {
   const { tenant, model, salt, prefix = new Int32Array(0) } = asked;
   const found: KvBlock[] = [];
   const add = (some: Iterable<KvBlock>): void => {
@@ -55,7 +66,10 @@ function ownBlocks(asked: KvClearOptions, blocks: KvBlocks, { rootsOf, has }: Kv
     if (salt !== undefined && root.scope !== scopeOf(tenant, salt)) continue;
     add(firstWith(root, prefix, blocks));
   }
-  for (const block of found) add(blocks.following(block.root, block)); // grows under way
+  for (const block of found) {
+    add(blocks.following(block.root, block)); // grows under way
+    yield;
+  }
   return found;
 }
 

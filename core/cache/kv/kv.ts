@@ -12,6 +12,7 @@ import type { Pool } from '../../gpu/pool.ts';
 import { type Course, DEFAULT_COURSE } from '../course.ts';
 import type { Digests } from '../digest.ts';
 import { kvPolicyAnswer } from '../policy-report.ts';
+import { inSlices } from '../slices.ts';
 import { createBook } from './book.ts';
 import { type KvCalls, openCalls } from './calls.ts';
 import { createCanary } from './canary.ts';
@@ -73,8 +74,8 @@ export interface Kv extends KvCalls {
   readonly follow: KvEvents['follow'];
   /** Ends all that is followed; the rest goes on. */
   endEvents(): void;
-  /** Ends what is over its time; happens by itself, every few seconds. */
-  sweep(): void;
+  /** Ends what is over its time; happens by itself, every few seconds. What is over is not found before it is gone either. */
+  sweep(): Promise<void>;
   stats(): KvStats;
   tenantStats(tenant: string): KvTenantStats;
   /** Nothing goes on in the background. */
@@ -118,11 +119,25 @@ export function openKv(options: KvOptions): Kv {
   const { pack } = demotion;
   const { load, attention, longest, tokens, tokensOf } = createReads({ ...options, held, returns, canary, isGpu });
   const calls = openCalls({ held, returns, pack, book, pins, pool, pieces, longest, face });
+  let sweeping: Promise<void> | undefined;
+  let closed = false;
   const timer = setInterval(sweep, SWEEP_MS).unref();
 
-  function sweep(): void {
+  /** A step for each block. */
+  function* expire(): Generator<undefined, void, void> {
+    for (const block of blocks.expired()) {
+      if (closed) return;
+      blocks.remove(block, 'expired');
+      yield;
+    }
+  }
+
+  function sweep(): Promise<void> {
     pins.sweep();
-    for (const block of blocks.expired()) if (!block.removed) blocks.remove(block, 'expired');
+    sweeping ??= inSlices(expire()).finally(() => {
+      sweeping = undefined;
+    });
+    return sweeping;
   }
 
   return {
@@ -159,6 +174,8 @@ export function openKv(options: KvOptions): Kv {
     },
     async close() {
       clearInterval(timer);
+      closed = true;
+      await sweeping;
       book.events.close();
       await canary.idle();
       await demotion.close();

@@ -27,6 +27,35 @@ test('from() lists like a sorted set over a random walk, by tenant, prefix and p
   }
 });
 
+test('from() lists like a sorted set where a few of thousands of names change between listings', (t) => {
+  const random = seeded();
+  t.diagnostic(`SEED=${random.seed}`);
+  const names = createNames();
+  const model = new Set<string>();
+  const change = (key: string): void => {
+    const isThere = model.delete(key);
+    if (isThere) names.delete('a', key);
+    else {
+      model.add(key);
+      names.add('a', key);
+    }
+  };
+  for (let i = 0; i < 8000; i++) change(`${random.below(1_000_000)}`);
+  // at one place at times, so that chunks fill up and empty
+  for (let step = 0; step < 600; step++) {
+    for (let i = random.below(8); i > 0; i--) {
+      const isNear = step % 200 < 100;
+      const known = [...names.from('a', isNear ? '5' : '', `${random.below(1_000_000)}`).take(1)];
+      change(
+        random.below(2) === 0 && known[0] !== undefined ? known[0] : `${isNear ? '5' : ''}${random.below(100_000)}`,
+      );
+    }
+    if (step % 20 > 0) continue;
+    assert.deepEqual([...names.from('a', '', '')], [...model].sort());
+    assert.equal(names.count('a'), model.size);
+  }
+});
+
 test('a tenant without names lists nothing', () => {
   assert.deepEqual([...createNames().from('nobody', '', '')], []);
 });

@@ -426,7 +426,7 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
       });
       const asked = isAll ? { tenant } : { tenant, model: 'm', salt, prefix: tokensOf(word) };
       const isPinned = pins.isPinned;
-      const done = clear(asked, { blocks, book, isPinned, bytesOf, passOn: held.passOn });
+      const done = toTheEnd(clear(asked, { blocks, book, isPinned, bytesOf, passOn: held.passOn }));
       for (const { stakes } of own) stakes.delete(tenant);
       assert.equal(done.shared, own.filter(({ stakes }) => stakes.size > 0).length);
       assert.equal(done.blocks, own.length - done.shared);
@@ -470,7 +470,7 @@ export function openKvBooks(ground: Ground, makeRoom: MakeRoom): KvBooks {
     sweep() {
       sweepPins();
       pins.sweep();
-      for (const block of blocks.expired()) if (!block.removed) blocks.remove(block, 'expired');
+      for (const block of blocks.expired()) blocks.remove(block, 'expired');
       for (const one of known.values()) assert.ok(one.expiresAt > now() || holdersOf(one) > 0, `${one.name} stays`);
     },
     dropLost() {
@@ -498,6 +498,12 @@ function chainTo(block: KvBlock): KvBlock[] {
   return chain;
 }
 
+function toTheEnd<R>(steps: Iterator<unknown, R, void>): R {
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
 const bytesAs = (form: Form): number => pageBytes(SHAPE, form) * SHAPE.layers;
 const pagesIn = (lease: GpuLease, form: Form): Held => ({
   ...{ lease, form, wanted: form, means: undefined, seals: SEALS, packing: PACKING },

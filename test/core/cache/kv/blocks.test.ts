@@ -130,16 +130,28 @@ test('match() finds nothing that has expired, find() does, and touch() prolongs 
   assert.equal(blocks.match(ROOT, tokens('aaaabbbb')).tokens, 4);
   assert.equal(blocks.match(ROOT, tokens('aaaabb')).tokens, 4, 'nor the beginning of one');
   assert.equal(blocks.find(ROOT, first, tokens('bbbb')), second);
-  assert.deepEqual(blocks.expired(), [second]);
+  assert.deepEqual([...blocks.expired()], [second]);
   const release = blocks.hold([first, second]);
-  assert.deepEqual(blocks.expired(), [], 'whoever is held waits');
+  assert.deepEqual([...blocks.expired()], [], 'whoever is held waits');
   release();
   insert('aaaabbbb');
   clock.now = 9000;
   assert.equal(blocks.match(ROOT, tokens('aaaabbbb')).tokens, 8, 'used anew, for good');
-  assert.deepEqual(blocks.expired(), []);
+  assert.deepEqual([...blocks.expired()], []);
   blocks.remove(first, 'cleared');
   assert.deepEqual(left, ['aaaa cleared', 'bbbb cleared']);
+});
+
+test('expired() gives the last of a chain first, each alone, and takes up those that come meanwhile', () => {
+  const { blocks, insert, clock, left } = open();
+  insert('aaaabbbbcccc', ROOT, wish(50, 2000));
+  insert('aaaadddd', ROOT, wish(50, 1000));
+  insert('eeee', ROOT, wish(50, 90_000));
+  clock.now = 3000;
+  for (const block of blocks.expired()) assert.equal(blocks.remove(block, 'expired'), 1);
+  assert.deepEqual(left.toSorted(), ['aaaa expired', 'bbbb expired', 'cccc expired', 'dddd expired']);
+  assert.equal(blocks.size, 1);
+  assert.deepEqual([...blocks.expired()], []);
 });
 
 test('any order of inserting, matching, holding and leaving agrees with a list of texts', () => {

@@ -121,7 +121,7 @@ test('lookup() explains when and why blocks left', async (t) => {
   assert.deepEqual(why(engine, first), { reason: 'evicted', at: 0, when: iso(), policy: 'lru' });
   await store(engine, first);
   assert.equal(why(engine, first), null, 'it is there again');
-  engine.kv.clear({ tenant: 'mine', model: 'model', prefix: first });
+  await engine.kv.clear({ tenant: 'mine', model: 'model', prefix: first });
   assert.deepEqual(why(engine, first), { reason: 'cleared', at: 64, when: iso() });
   await store(engine, first);
   engine.clock.now += 5000;
@@ -160,13 +160,13 @@ test('who shares a salt finds what lies there, and is told nothing of what does 
   engine.clock.now += 60_000;
   assert.equal(why(engine, held, { salt: 's' })?.reason, 'expired');
   assert.deepEqual(why(engine, held, theirs), { reason: 'unknown', at: 0 });
-  engine.kv.sweep();
+  await engine.kv.sweep();
   assert.equal(why(engine, held, { salt: 's' })?.reason, 'expired');
   assert.deepEqual(why(engine, held, theirs), { reason: 'unknown', at: 0 });
   assert.deepEqual(await told(engine, 'other'), []);
   await store(engine, held.slice(0, 64), theirs);
   assert.deepEqual((await told(engine, 'other')).length, 1);
-  assert.equal(engine.kv.clear({ tenant: 'mine' }).blocks, 0);
+  assert.equal((await engine.kv.clear({ tenant: 'mine' })).blocks, 0);
   assert.equal(matched(engine, held, theirs), 64);
   await engine.assertIdle();
 });
@@ -191,7 +191,7 @@ test('a block is found as long as the longest of its stores wants it, then leave
   const again = await store(engine, held.slice(0, 128), { ttl: 10 });
   assert.equal(again.deduplicatedTokens, 128, 'it was still there');
   engine.clock.now += 10_000;
-  engine.kv.sweep();
+  await engine.kv.sweep();
   assert.equal(engine.kv.stats().blocks, 0);
   assert.deepEqual([engine.kv.stats().bytes, engine.kv.stats().expired], [0, 3]);
   await engine.assertIdle();
@@ -231,14 +231,14 @@ test('pin() keeps blocks and all before them until it ends or is taken away, wha
   assert.equal(second.pinnedBlocks, 2);
   await many();
   engine.clock.now += 299_000;
-  engine.kv.sweep();
+  await engine.kv.sweep();
   assert.equal(matched(engine, held), 192, 'it does not expire either');
   assert.deepEqual(engine.kv.stats().pinned, { pins: 2, blocks: 3, bytes: 3 * BLOCK_BYTES });
   assert.deepEqual(engine.kv.unpin({ tenant: 'mine', pin: pin.pin }), { pins: 1 });
   await many();
   assert.equal(matched(engine, held), 128, 'the shorter one is still pinned');
   engine.clock.now += 1000;
-  engine.kv.sweep();
+  await engine.kv.sweep();
   assert.deepEqual(engine.kv.stats().pinned, { pins: 0, blocks: 0, bytes: 0 });
   await many();
   assert.equal(matched(engine, held), 0);
@@ -306,7 +306,7 @@ test('what is pinned goes when it is cleared or lost, and the pin with it', asyn
     await store(engine, tokens);
     engine.kv.pin({ ...MINE, tokens, ttl: 600 });
   }
-  const done = engine.kv.clear({ ...MINE, prefix: cleared.subarray(0, 10) });
+  const done = await engine.kv.clear({ ...MINE, prefix: cleared.subarray(0, 10) });
   assert.deepEqual(done, { blocks: 2, bytes: 2 * BLOCK_BYTES, pinned: 2, shared: 0 });
   await engine.assertIdle();
   await engine.killAdapter();
@@ -330,23 +330,23 @@ test('clear() forgets by model, salt and beginning what the tenant has stored, a
     ...[held, branch].map((each) => matched(engine, each)),
     ...[{ model: 'b' }, { salt: 's' }].map((more) => matched(engine, held, more)),
   ];
-  const clear = (more: object) => {
-    const { blocks, shared } = engine.kv.clear({ tenant: 'mine', ...more });
+  const clear = async (more: object) => {
+    const { blocks, shared } = await engine.kv.clear({ tenant: 'mine', ...more });
     return [blocks, shared, ...left()];
   };
   await stored();
   assert.deepEqual(left(), [192, 128, 192, 192]);
-  assert.deepEqual(clear({ model: 'model', prefix: held.subarray(0, 65) }), [2 + 2, 0, 64, 128, 192, 64]);
+  assert.deepEqual(await clear({ model: 'model', prefix: held.subarray(0, 65) }), [2 + 2, 0, 64, 128, 192, 64]);
   await stored();
-  assert.deepEqual(clear({ model: 'model', prefix: held.subarray(0, 64) }), [4 + 2, 1, 0, 0, 192, 64]);
+  assert.deepEqual(await clear({ model: 'model', prefix: held.subarray(0, 64) }), [4 + 2, 1, 0, 0, 192, 64]);
   await stored();
-  assert.deepEqual(clear({ model: 'b' }), [3, 0, 192, 128, 0, 192]);
+  assert.deepEqual(await clear({ model: 'b' }), [3, 0, 192, 128, 0, 192]);
   await stored();
-  assert.deepEqual(clear({ salt: 's' }), [2, 1, 192, 128, 192, 64]);
+  assert.deepEqual(await clear({ salt: 's' }), [2, 1, 192, 128, 192, 64]);
   await stored();
-  assert.deepEqual(clear({ salt: 'none' }), [0, 0, 192, 128, 192, 192]);
-  assert.deepEqual(clear({ tenant: 'third' }), [0, 0, 192, 128, 192, 192]);
-  assert.deepEqual(clear({}), [4 + 3 + 2, 1, 0, 0, 0, 64]);
+  assert.deepEqual(await clear({ salt: 'none' }), [0, 0, 192, 128, 192, 192]);
+  assert.deepEqual(await clear({ tenant: 'third' }), [0, 0, 192, 128, 192, 192]);
+  assert.deepEqual(await clear({}), [4 + 3 + 2, 1, 0, 0, 0, 64]);
   assert.equal(engine.kv.stats().blocks, 1);
   await engine.assertIdle();
 });
@@ -359,7 +359,7 @@ test('clear() leaves readers what they read', async (t) => {
   const reading = read(patience());
   let received = 0;
   for (let next = await reading.next(); !next.done; next = await reading.next()) {
-    if (received === 0) assert.equal(engine.kv.clear({ tenant: 'mine' }).blocks, 40);
+    if (received === 0) assert.equal((await engine.kv.clear({ tenant: 'mine' })).blocks, 40);
     received += next.value.length;
     next.value.piece.release();
   }
@@ -483,7 +483,7 @@ test('follow() tells each tenant of its own blocks, in numbers without gaps', as
   await store(engine, held.slice(0, 64), { salt: 's', tenant: 'other' });
   await store(engine, held.slice(0, 64), { salt: 's', tenant: 'other' });
   await store(engine, tokensOf(256), { model: 'flood' });
-  engine.kv.clear({ tenant: 'mine', model: 'flood' });
+  await engine.kv.clear({ tenant: 'mine', model: 'flood' });
   const others = { type: 'BlockStored', tokens: 64, model: 'model', tier: 'hot', adapter: 'adapter-0' };
   const strip = (events: KvNumberedEvent[]) => events.map(({ id: _, ...event }) => event);
   const mine = await told(engine, 'mine');
@@ -514,7 +514,7 @@ test('follow() tells each tenant of its own blocks, in numbers without gaps', as
       [1, true],
     ],
   );
-  engine.kv.clear({ tenant: 'mine' });
+  await engine.kv.clear({ tenant: 'mine' });
   assert.deepEqual(strip(await told(engine, 'mine', last + 2)), [{ type: 'AllBlocksCleared' }]);
   await engine.assertIdle();
 });

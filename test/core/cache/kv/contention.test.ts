@@ -30,7 +30,7 @@ test('what is cleared while attention reads it is answered, looked at by the can
   await storeKv(engine, given, { codecK: 'tq4', codecV: 'tq4' });
   const attended = attendKv(engine, given, 1);
   while (engine.kv.stats().tokens.matched === 0) await setTimeout(0);
-  engine.kv.clear({ tenant: OWNER.tenant });
+  await engine.kv.clear({ tenant: OWNER.tenant });
   assert.ok((await attended).length > 0);
   await engine.kv.settled();
   await engine.assertIdle();
@@ -54,7 +54,7 @@ test('what goes to memory while the rest of it comes back is a shorter beginning
       if (each.status === 'rejected' && !(each.reason instanceof Problem && each.reason.code === 'kv_unknown'))
         odd ??= each.reason;
   }
-  engine.kv.clear({ tenant: OWNER.tenant });
+  await engine.kv.clear({ tenant: OWNER.tenant });
   await engine.kv.settled();
   assert.equal(odd, undefined);
   assert.equal(engine.kv.stats().bytes, 0);

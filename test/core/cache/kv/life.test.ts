@@ -219,16 +219,16 @@ for (const { room, coldBytesMax, where } of [
         model.pins.delete(pin.id); // of several for the same tokens, the one that ends first
         assert.equal(pins, [...model.pins.values()].filter((each) => each.tenant === tenant).length);
       },
-      turn() {
+      async turn() {
         clock.now += random.below(40_000);
-        kv.sweep();
+        await kv.sweep();
         model.turn(clock.now);
       },
-      clear() {
+      async clear() {
         const who = owner();
         const prefix = random.below(3) === 0 ? '' : word().slice(0, 3);
         const narrowed = prefix === '' ? {} : { model: 'm', prefix: tokensOf(prefix) };
-        const { bytes, ...counts } = kv.clear({ ...who, ...narrowed });
+        const { bytes, ...counts } = await kv.clear({ ...who, ...narrowed });
         assert.deepEqual(counts, model.clear(who, prefix));
         if (coldBytesMax === 0) assert.equal(bytes, counts.blocks * BLOCK_BYTES);
       },

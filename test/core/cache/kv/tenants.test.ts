@@ -80,7 +80,7 @@ test('what two have stored under a salt is the first one’s share, and the othe
   await storeKv(engine, shared, { tenant: 'b', salt });
   const flood = await store(engine, random, 'b', 30);
   assert.equal(heldOf(engine, 'a', [shared], salt), 2);
-  assert.equal(engine.kv.clear({ tenant: 'a', salt }).shared, 2);
+  assert.equal((await engine.kv.clear({ tenant: 'a', salt })).shared, 2);
   flood.push(...(await store(engine, random, 'b', 30)));
   assert.deepEqual([heldOf(engine, 'b', [shared], salt), heldOf(engine, 'b', flood)], [0, 20]);
   await engine.assertIdle();

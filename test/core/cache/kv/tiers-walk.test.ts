@@ -88,7 +88,7 @@ test('any order of calls finds what was stored, or says that it does not', async
     kill: () => Promise.all([kill(), honest(assertBeginning(pick())), honest(storeKv(engine, pick()))]),
     async clear() {
       const { tokens } = pick();
-      engine.kv.clear({ tenant: OWNER.tenant, model: OWNER.model, prefix: tokens.slice(0, 64) });
+      await engine.kv.clear({ tenant: OWNER.tenant, model: OWNER.model, prefix: tokens.slice(0, 64) });
     },
     async pin() {
       const { tokens } = pick();
@@ -100,7 +100,7 @@ test('any order of calls finds what was stored, or says that it does not', async
     },
     async later() {
       engine.clock.now += 20_000;
-      engine.kv.sweep();
+      await engine.kv.sweep();
     },
   };
   const often = ['store', 'store', 'store', 'load', 'load', 'load', 'loads', 'attend'];
