@@ -2,17 +2,15 @@
 // uses across stays where they have a past. Pure. Each count is a list, so nothing costs more than in LRU, however many there
 // are; counts end where the past's do, and who is used more often than that is among equals.
 import type { Entries } from './entries.ts';
-import { grown } from './grown.ts';
 import { Lists } from './lists.ts';
 import { USES_MAX } from './past.ts';
 import { type MayLeave, NONE, type Policy } from './policy.ts';
 
 export function createLfu(entries: Entries): Policy {
+  /** The list of those who were used so often, in all their stays. */
   const lists = new Lists(entries, USES_MAX + 1);
   /** Lists that may have somebody, a bit for each. */
   const held = new Int32Array((USES_MAX + 1) >> 5);
-  /** By slot, in all its stays. */
-  let uses = new Uint16Array(entries.slots);
   /** No list below has anybody. */
   let least = 0;
 
@@ -22,17 +20,14 @@ export function createLfu(entries: Entries): Policy {
   }
 
   function enter(slot: number): void {
-    if (slot >= uses.length) uses = grown(uses, entries.slots);
     const before = entries.past ? entries.past.uses(entries.hash[slot] as number) : 0;
     const used = Math.min(before + (entries.uses[slot] as number), USES_MAX);
-    uses[slot] = used;
     lists.push(used, slot);
     mark(used);
   }
 
   function hit(slot: number): void {
-    const used = Math.min((uses[slot] as number) + 1, USES_MAX);
-    uses[slot] = used;
+    const used = Math.min(lists.of(slot) + 1, USES_MAX);
     lists.move(used, slot);
     mark(used);
   }

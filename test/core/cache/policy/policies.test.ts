@@ -77,6 +77,39 @@ test('a scan that is never repeated costs lru its hits, and those that resist sc
   for (const name of ['arc', 's3fifo', 'wtinylfu', 'lfu', 'gdsf'] as const) assert.ok(hitsOf(name) > lru, name);
 });
 
+test('gdsf names one of the lowest rank, whoever was used meanwhile', () => {
+  const entries = new Entries(400);
+  const gdsf = POLICIES.gdsf(entries, () => 'hits');
+  const held = new Map<number, { slot: number; uses: number; clock: number; bytes: number }>();
+  let clock = 0;
+  const rankOf = (key: number) => {
+    const { uses, clock: then, bytes } = held.get(key) ?? { uses: 0, clock: 0, bytes: 1 };
+    return then + uses / bytes;
+  };
+  for (const key of requests(20_000, 400)) {
+    const bytes = 1 + (key % 9);
+    const known = held.get(key);
+    if (known) {
+      Object.assign(known, { uses: known.uses + 1, clock });
+      entries.use(known.slot);
+      gdsf.hit(known.slot);
+      continue;
+    }
+    while (entries.bytesHeld + bytes > entries.bytesMax) {
+      const slot = gdsf.victim(hashOfNumber(key), bytes, () => true);
+      const [left] = [...held].find(([, one]) => one.slot === slot) ?? assert.fail(`nobody is in slot ${slot}`);
+      assert.equal(rankOf(left), Math.min(...[...held.keys()].map(rankOf)));
+      clock = Math.max(clock, rankOf(left));
+      gdsf.evict(slot);
+      entries.drop(slot, true);
+      held.delete(left);
+    }
+    const slot = entries.add(hashOfNumber(key), bytes, 1);
+    gdsf.admit(slot);
+    held.set(key, { slot, uses: 1, clock, bytes });
+  }
+});
+
 test('gdsf keeps what is worth its bytes: small ones for hits, dear ones for cost', () => {
   const entries = new Entries(100);
   const small = POLICIES.gdsf(entries, () => 'hits');
