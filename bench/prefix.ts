@@ -4,7 +4,9 @@
 // Both sides are given the same names, hashed before. The Map has a number of 53 bits of the name for a key and a slot for a value, the least
 // that can be done, and compares nothing; `hex` has the name as a string. The index compares all 128 bits, the place and, in the
 // second column, 64 tokens. All walk the same chains, in turns, in one process; times are processor time. Beyond a processor's caches
-// most of it is waiting for memory, on both sides: two lines a block for the index (table and record), four more for its tokens.
+// most of it is waiting for memory, on both sides: a line a block for the index (its record), four more for its
+// tokens. `every block forked` is the worst there is: behind each place stands another block too, which came later, so that each step
+// looks at that one's record, at the table and at the right one's record.
 // Traces of one's own: `npm run bench -- cache --trace FILE.jsonl.gz`.
 
 import { NONE } from '../core/cache/policy/policy.ts';
@@ -57,6 +59,8 @@ interface Walks {
   /** ns a block. */
   readonly index: number;
   readonly tokens: number | null;
+  /** Where every block has a twin that came later. */
+  readonly forked: number | null;
   readonly map: number;
   readonly hex: number | null;
   readonly bytes: number;
@@ -78,23 +82,33 @@ function namesFor(size: number): Uint32Array {
 const numberOf = (names: Uint32Array, block: number): number =>
   (names[HASH_WORDS * block] as number) * 2 ** 21 + ((names[HASH_WORDS * block + 1] as number) >>> 11);
 
+/** With `twins`, another block stands behind each place too, and has come later: no chain goes on where it went on last. */
 function fill(
   names: Uint32Array,
   size: number,
   blockTokens: number,
+  twins: Uint32Array | undefined,
 ): { tree: PrefixTree; root: number; tokens: Int32Array } {
   const tree = new PrefixTree(blockTokens);
   const tokens = Int32Array.from({ length: size * blockTokens }, (_, i) => i);
   const root = tree.root();
-  for (let block = 0, place = root; block < size; block++)
-    place = tree.add(block % CHAIN === 0 ? root : place, names, block, tokens);
+  for (let block = 0, place = root; block < size; block++) {
+    const before = block % CHAIN === 0 ? root : place;
+    place = tree.add(before, names, block, tokens);
+    if (twins) tree.add(before, twins, block, tokens);
+  }
   return { tree, root, tokens };
 }
 
 type Walk = (chain: number) => number;
 
-function treeWalk(names: Uint32Array, size: number, blockTokens: number): { walk: Walk; tree: PrefixTree } {
-  const { tree, root, tokens } = fill(names, size, blockTokens);
+function treeWalk(
+  names: Uint32Array,
+  size: number,
+  blockTokens: number,
+  twins?: Uint32Array,
+): { walk: Walk; tree: PrefixTree } {
+  const { tree, root, tokens } = fill(names, size, blockTokens, twins);
   const slots = new Int32Array(CHAIN);
   /** What one who asks has in hand: the names and tokens of a sequence. Made in the round that is not counted. */
   const sequences = new Map<number, [Uint32Array, Int32Array]>();
@@ -135,6 +149,12 @@ function measureWalks(size: number): Walks {
   };
   if (size <= WITH_TOKENS_MAX) {
     walks.tokens = treeWalk(names, size, BLOCK_TOKENS).walk;
+    walks.forked = treeWalk(
+      names,
+      size,
+      0,
+      names.map((word) => ~word),
+    ).walk;
     walks.hex = mapWalk(Array.from({ length: size }, (_, block) => hexOfHash(names, block)));
   }
   const times = inTurns(walks, size);
@@ -143,6 +163,7 @@ function measureWalks(size: number): Walks {
     size,
     index: found('index') ?? Number.NaN,
     tokens: found('tokens'),
+    forked: found('forked'),
     map: found('map') ?? Number.NaN,
     hex: found('hex'),
     bytes: (bare.tree.bytes + 4 * size + 15 * leaves) / size,
@@ -175,6 +196,7 @@ function walksTable(walks: readonly Walks[]): Table {
     columns: [
       { name: 'index', unit: 'ns' },
       { name: 'with 64 tokens compared', unit: 'ns' },
+      { name: 'every block forked', unit: 'ns' },
       { name: 'Map of numbers', unit: 'ns' },
       { name: 'Map of hex', unit: 'ns' },
       { name: 'index to Map', unit: 'x' },
@@ -182,7 +204,7 @@ function walksTable(walks: readonly Walks[]): Table {
     ],
     rows: walks.map((one) => ({
       name: `${one.size} blocks`,
-      values: [one.index, one.tokens, one.map, one.hex, one.index / one.map, one.bytes],
+      values: [one.index, one.tokens, one.forked, one.map, one.hex, one.index / one.map, one.bytes],
     })),
   };
 }

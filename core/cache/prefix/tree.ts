@@ -45,9 +45,15 @@ export class PrefixTree {
     this.#rootsFree.push(number);
   }
 
-  /** The block that is the `block`-th of these names and, if the index keeps tokens, of these tokens. */
+  /**
+   * The block that is the `block`-th of these names and, if the index keeps tokens, of these tokens. Mostly it is the one that
+   * came last behind the place, whose record is at hand; if not, the table knows.
+   */
   find(place: number, hashes: Uint32Array, block: number, tokens: Int32Array): number {
-    const slot = this.#table.find(hashes, HASH_WORDS * block, place);
+    const at = HASH_WORDS * block;
+    const likely = place < 0 ? NONE : this.records.get(place, CHILD);
+    const isIt = likely !== NONE && this.records.isNamed(likely, hashes, at, undefined);
+    const slot = isIt ? likely : this.#table.find(hashes, at, place);
     const { blockTokens } = this.records;
     if (slot === NONE || blockTokens === 0) return slot;
     return this.records.hasTokens(slot, tokens, block * blockTokens, blockTokens) ? slot : NONE;

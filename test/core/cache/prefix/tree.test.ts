@@ -64,6 +64,17 @@ test('find() takes no other tokens, no other place and no other root for the rig
   assert.equal(tree.named(names, 0), first);
 });
 
+test('match() goes on where a chain has forked, whichever way came last', () => {
+  const { insert, match, tree } = open();
+  const long = insert('one', 'aaabbbcccddd');
+  const fork = insert('one', 'aaabbbxxxddd');
+  assert.deepEqual(match('one', 'aaabbbcccddd'), long);
+  assert.deepEqual(match('one', 'aaabbbxxxddd'), fork);
+  for (const slot of fork.slice(2).reverse()) tree.remove(slot);
+  assert.deepEqual(match('one', 'aaabbbxxxddd'), fork.slice(0, 2));
+  assert.deepEqual(match('one', 'aaabbbcccddd'), long);
+});
+
 test('beginningWith() finds one that goes on like this, behind this place only', () => {
   const { tree, rootOf, insert } = open();
   const [a = NONE, b = NONE] = insert('one', 'aaabcdxyz');
