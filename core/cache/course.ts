@@ -26,10 +26,5 @@ export function createPolicy(name: ReturnType<typeof policyFor>, course: Course,
   const objective = () => course.objective;
   const create: CreatePolicy | undefined = name === 'adaptive' ? undefined : POLICIES[name];
   if (create) return create(entries, objective);
-  const { adjustEvery } = course;
-  return createAdaptive(
-    entries,
-    objective,
-    adjustEvery === undefined ? {} : { intervalMin: adjustEvery, intervalMax: adjustEvery },
-  );
+  return createAdaptive(entries, objective, { adjustEvery: course.adjustEvery });
 }

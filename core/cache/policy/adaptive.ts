@@ -18,14 +18,16 @@ import { createTrial, type Trial } from './trial.ts';
 export interface AdaptiveOptions extends ChoiceSettings {
   /** The first is in charge at the beginning. */
   readonly experts: readonly PolicyName[];
-  /** A shadow holds at most so many entries, give or take, and half of it at least. */
+  /** A shadow holds at most so many entries, give or take, and half of it at least … */
   readonly shadowEntriesMax: number;
+  /** … until it stands for this share of the keys; of larger caches it holds more, */
+  readonly shareMin: number;
+  /** up to so many. */
+  readonly shadowEntriesMost: number;
   /** Uses remembered of keys that left, for shadows in proportion. */
   readonly pastMax: number;
-  /** Requests between two reviews, for each entry, within these bounds. */
-  readonly intervalPerEntry: number;
-  readonly intervalMin: number;
-  readonly intervalMax: number;
+  /** Requests between two choices; undefined: as soon as some of the sample were seen. */
+  readonly adjustEvery: number | undefined;
 }
 
 /** In charge until there is something to compare, and wherever one expert has to stand for all. */
@@ -34,14 +36,12 @@ export const BEGINNER = 'wtinylfu-climber' satisfies PolicyName;
 export const ADAPTIVE_DEFAULTS: AdaptiveOptions = {
   experts: [BEGINNER, 's3fifo', 'arc', 'gdsf', 'lfu', 'lru'],
   shadowEntriesMax: 384,
+  shareMin: 1 / 32,
+  shadowEntriesMost: 4096,
   pastMax: 1 << 20,
-  intervalPerEntry: 0.5,
-  intervalMin: 1000,
-  intervalMax: 50_000,
-  smoothing: 0.2,
-  margin: 0.0075,
-  dwell: 8,
-  marginUrgent: 0.03,
+  adjustEvery: undefined,
+  memory: 8,
+  margin: 1,
 };
 
 export interface ExpertReport {
@@ -59,8 +59,10 @@ export interface Adaptive extends Policy {
   report(): AdaptiveReport;
 }
 
-/** Sampled requests without which a review waits for more. */
-const SAMPLED_MIN = 50;
+/** Sampled requests after which the pattern is judged, where no interval is given. */
+const JUDGED_EVERY = 1024;
+/** By such a share, so that shadows need another room too. */
+const ROOM_CHANGED = 0.05;
 
 interface Expert {
   readonly name: PolicyName;
@@ -84,6 +86,7 @@ export function createAdaptive(
   options: Partial<AdaptiveOptions> = {},
 ): Adaptive {
   const settings = { ...ADAPTIVE_DEFAULTS, ...options };
+  const { shadowEntriesMax, shadowEntriesMost, shareMin } = settings;
   const popularity = new Popularity(entries);
   const experts = settings.experts.map(createExpert);
   const choice = createChoice(experts.length, settings);
@@ -92,11 +95,17 @@ export function createAdaptive(
   let [expert] = experts as [Expert, ...Expert[]];
   let policy = create(expert.name);
   const keys = createSample();
+  /** That the shadows stand for. */
+  let room = entries.bytesMax;
   let isFollowing = false;
-  let requestsLeft = settings.intervalMin;
+  /** 0: whenever a batch was asked. */
+  const adjustEvery = settings.adjustEvery ?? 0;
+  let requestsLeft = adjustEvery;
+  /** With more than so many held, the sample is too large. */
+  let countMax = shadowEntriesMax;
   let sampled = 0;
   let counted = objective();
-  let isReviewed = false;
+  let isCounted = false;
   let changes = 0;
 
   function create(name: PolicyName): Policy {
@@ -116,7 +125,7 @@ export function createAdaptive(
       isFollowing = false;
     }
     if ((hash & keys.hashBits) === 0) sample(slot, hash, isHit);
-    if (--requestsLeft <= 0) review();
+    if (adjustEvery !== 0 && --requestsLeft <= 0) choose();
   }
 
   function sample(slot: number, hash: number, isHit: boolean): void {
@@ -127,26 +136,26 @@ export function createAdaptive(
     batch.cost[at] = entries.cost[slot] as number;
     batch.worth[at] = worth;
     if (isHit) batch.held += worth;
-    sampled++;
     pattern.watch(hash);
     isFollowing = true;
-    if (batch.count === BATCH) putInCharge(askShadows());
+    sampled++;
+    if (batch.count < BATCH) return;
+    askShadows();
+    if (Math.abs(entries.bytesMax - room) > ROOM_CHANGED * room) fitShadows();
+    if (adjustEvery === 0) choose();
   }
 
-  /** One shadow after the other, so that the processor's cache holds each but once; who should be in charge now. */
-  function askShadows(): number {
-    const inCharge = experts.indexOf(expert);
+  /** One shadow after the other, so that the processor's cache holds each but once. */
+  function askShadows(): void {
     const requests = batch.count;
     const won = experts.map(({ shadow }) => wonBy(shadow));
     const worth = batch.worth.subarray(0, requests).reduce((a, b) => a + b, 0);
     const round = { requests, worth, held: batch.held, won };
     batch.count = batch.held = 0;
-    if (counted !== objective()) {
-      counted = objective();
-      choice.forget();
-      return inCharge;
-    }
-    return choice.count(round, inCharge, entries.count * keys.share);
+    if (counted === objective()) choice.count(round, experts.indexOf(expert), entries.count * keys.share);
+    else choice.forget();
+    counted = objective();
+    isCounted = true;
   }
 
   function wonBy(shadow: Trial): number {
@@ -159,24 +168,22 @@ export function createAdaptive(
 
   /** Half the keys, as often as the real cache has outgrown the sample; or other room. */
   function fitShadows(): void {
-    const { share } = keys;
-    while (entries.count * keys.share > settings.shadowEntriesMax) keys.halve();
-    const bytesMax = entries.bytesMax * keys.share;
-    if (share === keys.share && experts[0]?.shadow.entries.bytesMax === bytesMax) return;
-    askShadows();
-    for (const { shadow } of experts) shadow.restrict(keys.hashBits, bytesMax);
+    if (batch.count > 0) askShadows();
+    while (entries.count > countMax) {
+      keys.halve();
+      countMax = (keys.share > shareMin ? shadowEntriesMax : shadowEntriesMost) / keys.share;
+    }
+    room = entries.bytesMax;
+    for (const { shadow } of experts) shadow.restrict(keys.hashBits, room * keys.share);
   }
 
-  function review(): void {
-    const { intervalPerEntry, intervalMin, intervalMax } = settings;
-    const interval = Math.min(Math.max(intervalPerEntry * entries.count, intervalMin), intervalMax);
-    requestsLeft = sampled < SAMPLED_MIN ? interval >> 1 : interval;
-    if (sampled < SAMPLED_MIN) return;
+  function choose(): void {
+    requestsLeft = adjustEvery;
+    if (batch.count > 0) askShadows();
+    putInCharge(choice.best(experts.indexOf(expert)));
+    if (adjustEvery === 0 && sampled < JUDGED_EVERY) return;
     sampled = 0;
-    isReviewed = true;
     pattern.judge();
-    putInCharge(askShadows());
-    putInCharge(choice.review(experts.indexOf(expert)));
   }
 
   function putInCharge(at: number): void {
@@ -188,7 +195,6 @@ export function createAdaptive(
     handOver(policy, to, entries);
     policy = to;
     expert = next;
-    choice.begin();
     changes++;
   }
 
@@ -201,7 +207,7 @@ export function createAdaptive(
     admit(slot) {
       popularity.enter(slot);
       policy.admit(slot);
-      if (entries.count * keys.share > settings.shadowEntriesMax) fitShadows();
+      if (entries.count > countMax) fitShadows();
       observe(slot, false);
     },
     victim: (hash, bytes, mayLeave) => policy.victim(hash, bytes, mayLeave),
@@ -219,7 +225,7 @@ export function createAdaptive(
     report: () => ({
       pattern: pattern.pattern,
       inCharge: expert.name,
-      experts: experts.map(({ name }, at) => ({ name, hitRatio: isReviewed ? choice.ratioOf(at) : undefined })),
+      experts: experts.map(({ name }, at) => ({ name, hitRatio: isCounted ? choice.ratioOf(at) : undefined })),
       changes,
     }),
   };

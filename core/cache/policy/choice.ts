@@ -1,18 +1,13 @@
-// Whom of several to put in charge, by how each would have done, over two horizons. Pure. The long one: ratios, smoothed, compared at
-// every review; another is chosen who is better by more than noise, and not again before the choice had time to prove itself. The
-// short one: the lead of each over the one in charge since it last had none, less a toll; it is noticed at once when the load turns
-// into another on which somebody is better by far, and then what was before says nothing any more.
-// Who falls short in charge of what his shadow promised is believed less for a while.
+// Whom of several to put in charge: who would have had most of late. Pure. What each would have had is added up, and fades with
+// time: a memory of some requests for each entry, as it takes that long until another's order shows. Another is put in charge who
+// is ahead by more than chance makes of it; chance is told from how the lead comes about, in few large steps or in many small ones.
+// Who falls short in charge of what his shadow promised is believed less for a while: once the cache is what he made of it.
 
 export interface ChoiceSettings {
-  /** What a review's own period counts for, against all before. */
-  readonly smoothing: number;
-  /** The hit ratio by which another has to be better. */
+  /** What is remembered, in requests for each entry of a shadow. */
+  readonly memory: number;
+  /** By how many standard deviations another has to be ahead. */
   readonly margin: number;
-  /** Who has just come stays for so many reviews … */
-  readonly dwell: number;
-  /** … unless another is better by as much as this. */
-  readonly marginUrgent: number;
 }
 
 /** Requests that all were asked, in the worth of their hits. */
@@ -26,113 +21,89 @@ export interface Round {
 }
 
 export interface Choice {
-  /** By candidate, smoothed. */
+  /** By candidate, of late; 0 before there was any round. */
   ratioOf(at: number): number;
-  /** Who should be in charge after this round; shadows have so many entries. */
-  count(round: Round, inCharge: number, shadowEntries: number): number;
-  /** Who should be in charge after all rounds since the last review. */
-  review(inCharge: number): number;
-  /** Somebody else is in charge from now on. */
-  begin(): void;
+  /** Shadows have so many entries. */
+  count(round: Round, inCharge: number, shadowEntries: number): void;
+  /** Who should be in charge now. */
+  best(inCharge: number): number;
   /** Hits are worth something else from now on: what was counted says nothing any more. */
   forget(): void;
 }
 
-/** What a lead loses at every request, so that only large ones grow. */
-const TOLL = 0.05;
-/** The lead, in requests, at which the load is another: so many, or a share of the entries, as a change has its price. */
-const LEAD_MIN = 16;
-const LEAD_PER_ENTRY = 0.125;
-/** What a round counts for in the ratios that are left when the load has turned. */
-const RECENT = 0.25;
-const SHORTFALL_DECAY = 0.95;
+/** Below, a memory would be shorter than a few rounds. */
+const ENTRIES_MIN = 256;
+/** Less than this share of all is no lead, however steady: a change has its price. */
+const LEAD_MIN = 0.002;
+/** The real cache falls short of any shadow by some, for the changes. */
+const SHORTFALL_MIN = 0.05;
+/** What a round counts for in it. */
+const SHORTFALL_RECENT = 0.25;
+/** It fades so much slower than what was won, lest the same be tried again and again. */
+const SHORTFALL_FADES = 0.25;
 
-interface Candidate {
-  /** Since the last review. */
-  won: number;
-  ratio: number;
-  recent: number;
-  lead: number;
-  /** What it fell short of its shadow by when it was last in charge; it heals. */
-  shortfall: number;
-}
-
-const promise = ({ ratio, shortfall }: Candidate): number => ratio - Math.max(0, shortfall);
-
-export function createChoice(candidates: number, settings: ChoiceSettings): Choice {
-  const all = Array.from(
-    { length: candidates },
-    (): Candidate => ({
-      ...{ won: 0, ratio: 0, recent: 0, lead: 0, shortfall: 0 },
-    }),
-  );
+export function createChoice(candidates: number, { memory, margin }: ChoiceSettings): Choice {
+  const won = new Float64Array(candidates);
+  /** By pair: the sum of squares of what one was ahead of the other by in each round. */
+  const spread = new Float64Array(candidates * candidates);
+  /** What each fell short of its shadow by while in charge, as a ratio. */
+  const shortfall = new Float64Array(candidates);
   let worth = 0;
-  let held = 0;
-  let reviews = 0;
-  let isFirstRound = true;
-  /** Reviews that the ratios come from, as far as that matters. */
-  let reviewed = 0;
+  /** Who was in charge last, and requests for each entry since he came. */
+  let holder = 0;
+  let turned = 0;
 
-  function best(worthBy: (one: Candidate) => number): number {
-    const values = all.map(worthBy);
-    return values.indexOf(Math.max(...values));
+  function fade(kept: number): void {
+    worth *= kept;
+    for (let one = 0; one < candidates; one++) {
+      (won[one] as number) *= kept;
+      (shortfall[one] as number) *= kept ** SHORTFALL_FADES;
+    }
+    for (let pair = 0; pair < spread.length; pair++) (spread[pair] as number) *= kept * kept;
   }
 
-  function clear(): void {
-    for (const one of all) one.won = 0;
-    worth = held = 0;
+  function add(round: Round): void {
+    worth += round.worth;
+    for (let one = 0; one < candidates; one++) {
+      const own = round.won[one] as number;
+      (won[one] as number) += own;
+      for (let other = 0; other < candidates; other++)
+        (spread[one * candidates + other] as number) += (own - (round.won[other] as number)) ** 2;
+    }
   }
 
-  function add(one: Candidate, own: number, inCharge: number, round: Round): void {
-    one.won += own;
-    one.recent += (isFirstRound ? 1 : RECENT) * (own / round.worth - one.recent);
-    one.lead = Math.max(0, one.lead + ((own - inCharge) / round.worth - TOLL) * round.requests);
-  }
+  const promise = (one: number): number =>
+    (won[one] as number) - Math.max(0, (shortfall[one] as number) - SHORTFALL_MIN) * worth;
 
   return {
-    ratioOf: (at) => all[at]?.ratio ?? 0,
+    ratioOf: (at) => (worth > 0 ? (won[at] as number) / worth : 0),
     count(round, inCharge, shadowEntries) {
-      if (round.worth <= 0) return inCharge;
-      worth += round.worth;
-      held += round.held;
-      all.forEach((one, at) => {
-        add(one, round.won[at] ?? 0, round.won[inCharge] ?? 0, round);
-      });
-      isFirstRound = false;
-      const leader = best(({ lead }) => lead);
-      const lead = all[leader]?.lead ?? 0;
-      if (lead < Math.max(LEAD_MIN, LEAD_PER_ENTRY * shadowEntries)) return inCharge;
-      for (const one of all) one.ratio = one.recent;
-      reviewed = 1;
-      clear();
-      return leader;
+      const share = round.requests / Math.max(ENTRIES_MIN, shadowEntries);
+      fade(Math.exp(-share / memory));
+      add(round);
+      if (inCharge !== holder) turned = 0;
+      holder = inCharge;
+      turned += share;
+      if (turned <= 1 || round.worth <= 0) return;
+      const missing = ((round.won[inCharge] as number) - round.held) / round.worth;
+      (shortfall[inCharge] as number) += SHORTFALL_RECENT * (missing - (shortfall[inCharge] as number));
     },
-    review(inCharge) {
-      if (worth <= 0) return inCharge;
-      // The mean of all at first, as long as each counts for more than it will.
-      const weight = Math.max(settings.smoothing, 1 / ++reviewed);
-      all.forEach((one, at) => {
-        one.ratio += weight * (one.won / worth - one.ratio);
-        if (at === inCharge) one.shortfall += settings.smoothing * ((one.won - held) / worth - one.shortfall);
-        else one.shortfall *= SHORTFALL_DECAY;
-      });
-      reviews++;
-      clear();
-      const leader = best(promise);
-      const [holder, other] = [all[inCharge] as Candidate, all[leader] as Candidate];
-      const gap = promise(other) - promise(holder);
-      const isDue = reviews >= settings.dwell || gap > settings.marginUrgent;
-      return isDue && gap > settings.margin ? leader : inCharge;
-    },
-    begin() {
-      for (const one of all) one.lead = 0;
-      reviews = 0;
+    best(inCharge) {
+      let best = inCharge;
+      let most = margin;
+      for (let one = 0; one < candidates; one++) {
+        const ahead = promise(one) - promise(inCharge);
+        if (ahead <= LEAD_MIN * worth) continue;
+        const lead = ahead / Math.sqrt(spread[one * candidates + inCharge] as number);
+        if (lead <= most) continue;
+        most = lead;
+        best = one;
+      }
+      return best;
     },
     forget() {
-      clear();
-      for (const one of all) one.lead = one.shortfall = 0;
-      isFirstRound = true;
-      reviewed = 0;
+      worth = 0;
+      for (const column of [won, spread, shortfall]) column.fill(0);
     },
   };
 }

@@ -1,4 +1,4 @@
-// Whom the adaptive policy puts in charge: not for noise, soon for a large lead, and not again for one who falls short; and the
+// Whom the adaptive policy puts in charge: not for noise, soon where the load turns, and not for one who falls short; and the
 // popularity that all its experts share.
 
 import assert from 'node:assert/strict';
@@ -8,63 +8,56 @@ import { createChoice } from '../../../../core/cache/policy/choice.ts';
 import { Entries } from '../../../../core/cache/policy/entries.ts';
 import { Popularity } from '../../../../core/cache/policy/popularity.ts';
 
-const SETTINGS = { smoothing: 0.5, margin: 0.01, dwell: 2, marginUrgent: 0.1 };
+const SETTINGS = { memory: 8, margin: 1 };
 const ENTRIES = 160;
 const round = (first: number, second: number, held = first) => ({
   ...{ requests: 100, worth: 100, held, won: [first, second] },
 });
-
-test('review() leaves in charge who is behind by no more than noise, and waits for the dwell', () => {
+/** So many rounds with the first of two in charge. */
+function after(rounds: readonly ReturnType<typeof round>[], inCharge = 0, entries = ENTRIES) {
   const choice = createChoice(2, SETTINGS);
-  choice.count(round(50, 50.5), 0, ENTRIES);
-  assert.equal(choice.review(0), 0);
-  choice.count(round(50, 50.5), 0, ENTRIES);
-  assert.equal(choice.review(0), 0);
-  choice.begin();
-  choice.count(round(50, 54), 0, ENTRIES);
-  assert.equal(choice.review(0), 0, 'it has just come');
-  choice.count(round(50, 54), 0, ENTRIES);
-  assert.equal(choice.review(0), 1);
-  assert.ok(Math.abs(choice.ratioOf(1) - 0.53) < 0.01);
+  for (const one of rounds) choice.count(one, inCharge, entries);
+  return choice;
+}
+const repeat = (times: number, ...rounds: ReturnType<typeof round>[]) =>
+  Array.from({ length: times }, () => rounds).flat();
+
+test('best() leaves in charge who is behind by what chance makes of it', () => {
+  assert.equal(after(repeat(10, round(40, 60), round(60, 41))).best(0), 0);
+  assert.equal(after(repeat(10, round(50, 50))).best(0), 0);
 });
 
-test('review() does not wait where another is better by far', () => {
-  const choice = createChoice(2, SETTINGS);
-  choice.count(round(10, 30), 0, 10_000);
-  assert.equal(choice.review(0), 1);
+test('best() sees a small lead that is there in every round', () => {
+  assert.equal(after(repeat(10, round(50, 51))).best(0), 1);
+  assert.equal(after(repeat(10, round(50, 51)), 1).best(1), 1);
 });
 
-test('count() answers at once when the load has turned, and forgets what was before', () => {
-  const choice = createChoice(2, SETTINGS);
-  for (let i = 0; i < 20; i++) assert.equal(choice.count(round(90, 40), 0, ENTRIES), 0);
-  choice.review(0);
-  assert.equal(choice.count(round(0, 100), 0, ENTRIES), 1);
-  assert.ok(choice.ratioOf(0) > 0.5 && choice.ratioOf(0) < 0.9);
-  choice.begin();
-  assert.equal(choice.count(round(0, 20), 1, ENTRIES), 1);
+test('best() sees soon that the load has turned into another', () => {
+  const choice = after(repeat(50, round(60, 50)));
+  assert.equal(choice.best(0), 0);
+  for (let i = 0; i < 10; i++) choice.count(round(10, 60), 0, ENTRIES);
+  assert.equal(choice.best(0), 1);
 });
 
-test('count() wants more of a lead where more entries would change hands', () => {
-  const choice = createChoice(2, SETTINGS);
-  assert.equal(choice.count(round(0, 100), 0, 10_000), 0);
+test('what was counted fades within so many requests an entry: sooner in a smaller cache', () => {
+  const turned = [...repeat(50, round(80, 50)), ...repeat(20, round(50, 80))];
+  assert.equal(after(turned, 0, 4000).best(0), 0);
+  assert.equal(after(turned, 0, 40).best(0), 1);
 });
 
 test('who falls short in charge of what his shadow promised is believed less', () => {
-  const choice = createChoice(2, { ...SETTINGS, dwell: 0 });
-  for (let i = 0; i < 10; i++) {
-    choice.count(round(50, 48, 20), 0, ENTRIES);
-    if (choice.review(0) === 1) return;
-  }
-  assert.fail('the one who holds 20 of 50 stays in charge');
+  assert.equal(after(repeat(10, round(50, 48, 20))).best(0), 1);
+  assert.equal(after(repeat(10, round(50, 48, 50))).best(0), 0);
+  assert.equal(after(repeat(10, round(50, 48, 60))).best(0), 0, 'more than it promised is no promise');
 });
 
-test('forget() begins anew, whatever was counted', () => {
-  const choice = createChoice(2, SETTINGS);
-  for (let i = 0; i < 5; i++) choice.count(round(0, 10), 0, ENTRIES);
+test('ratioOf() is what each would have had of late, and forget() begins anew', () => {
+  const choice = after(repeat(100, round(20, 10)));
+  assert.ok(Math.abs(choice.ratioOf(0) - 0.2) < 1e-9 && Math.abs(choice.ratioOf(1) - 0.1) < 1e-9);
   choice.forget();
-  choice.count(round(70, 60), 0, ENTRIES);
-  assert.equal(choice.review(0), 0);
-  assert.equal(choice.ratioOf(0), 0.7);
+  assert.deepEqual([choice.ratioOf(0), choice.best(0)], [0, 0]);
+  choice.count(round(60, 70), 0, ENTRIES);
+  assert.deepEqual([choice.ratioOf(0), choice.ratioOf(1)], [0.6, 0.7]);
 });
 
 test('Popularity counts across stays, up to fifteen, and halves in time', () => {

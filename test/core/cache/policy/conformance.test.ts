@@ -17,7 +17,7 @@ const KEYS = 300;
 const CREATE: Readonly<Record<string, CreatePolicy>> = {
   ...POLICIES,
   adaptive: (entries, objective) =>
-    createAdaptive(entries, objective, { intervalMin: 200, shadowEntriesMax: 40, dwell: 1, margin: 0 }),
+    createAdaptive(entries, objective, { shadowEntriesMax: 40, shareMin: 0, memory: 1, margin: 0 }),
 };
 
 interface Held {

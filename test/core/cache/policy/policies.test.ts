@@ -305,6 +305,19 @@ test('adaptive tells the pattern, who is in charge and the hit ratio of each sha
   assert.equal(reportOn([1, 2, 3]).pattern, undefined);
 });
 
+test('shadows of adaptive follow the room: a loop that fits from now on is hit in each', () => {
+  const entries = new Entries(50);
+  const policy: Adaptive = createAdaptive(entries, () => 'hits', { experts: ['lru', 'arc'] });
+  const trial = createTrial(entries, policy);
+  const loop = (rounds: number) => {
+    for (let i = 0; i < rounds * 200; i++) trial.ask(hashOfNumber(i % 200), 1, 1);
+    return policy.report().experts.map(({ hitRatio }) => hitRatio ?? Number.NaN);
+  };
+  for (const ratio of loop(20)) assert.ok(ratio < 0.01, `${ratio} of a loop of four times the room`);
+  entries.bytesMax = 250;
+  for (const ratio of loop(100)) assert.ok(ratio > 0.9, `${ratio} of a loop that fits`);
+});
+
 test('adaptive with objective bytes keeps more bytes hit than with objective hits', () => {
   const random = seeded();
   const asked = Array.from({ length: 60_000 }, () => Math.floor(1000 * random.next() ** 2));
