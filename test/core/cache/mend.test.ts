@@ -4,10 +4,13 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { getMany } from '../../../core/cache/batch.ts';
+import type { Problem } from '../../../core/contract/problems.ts';
 import { joinParts, tensorParts } from '../../../core/contract/tensors.ts';
 import { PIECE_BYTES } from '../../../core/gpu/pieces.ts';
 import { assertSameBytes } from '../../support/bytes.ts';
-import { startEngine, TENANT } from '../../support/engine.ts';
+import { patience, startEngine, TENANT } from '../../support/engine.ts';
+import { folder } from '../../support/folders.ts';
 import { seeded } from '../../support/seeded.ts';
 
 const random = seeded();
@@ -50,5 +53,36 @@ for (const size of [1000, 3 * PIECE_BYTES])
     await assert.rejects(async () => engine.get('k'), { code: 'record_damaged' });
     await engine.put('k', bytes);
     assertSameBytes((await engine.get('k')) ?? new Uint8Array(0), bytes, 'k');
+    await engine.assertIdle();
+  });
+
+for (const size of [1000, 2 * PIECE_BYTES])
+  test(`what is damaged on disk is served from where it is whole, by every way of reading, or not at all (${size} bytes)`, async (t) => {
+    const heat = { path: join(folder(t), 'heat.json'), share: 1 };
+    const engine = await startEngine(t, { cache: { heat } });
+    const batch = async () => {
+      const [one] = await getMany(engine.cache, { tenant: TENANT, keys: ['k'], bytesMax: 1 << 30, signal: patience() });
+      assert.ok(one);
+      return one;
+    };
+    const bytes = fileOf(size);
+    await engine.put('k', bytes);
+    await engine.store.settle();
+    flip(engine.path, bytes);
+    assertSameBytes((await engine.get('k')) ?? new Uint8Array(0), bytes, 'from its adapter');
+    const one = await batch();
+    assertSameBytes('file' in one ? one.file : new Uint8Array(0), bytes, 'in a batch');
+    await engine.reopen();
+    await engine.cache.warmed;
+    assert.equal(engine.peek('k')?.tier, 'cold', 'what is brought ahead is compared too');
+    await assert.rejects(async () => engine.get('k'), { code: 'record_damaged' });
+    assert.equal(((await batch()) as Problem).code, 'record_damaged');
+    assert.equal(await engine.cache.mend(TENANT, 'k'), false);
+    await engine.put('other', bytes);
+    assertSameBytes((await engine.get('k')) ?? new Uint8Array(0), bytes, 'from the pages of an equal one');
+    await engine.store.settle();
+    await engine.reopen();
+    await engine.cache.warmed;
+    assertSameBytes((await engine.get('k')) ?? new Uint8Array(0), bytes, 'whoever stored it again has mended it');
     await engine.assertIdle();
   });
