@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Budget } from './budget.ts';
 import type { Catalog, PackCount, Place, Row } from './catalog.ts';
 import type { Checkpoints } from './checkpoints.ts';
+import { choosePacks, HEAD_BYTES, hiding, type MayHide } from './compaction-choice.ts';
 import { type Disk, type DiskFile, writeAll } from './disk.ts';
 import { type Seen, scanFrames } from './frame-scan.ts';
 import { encodeFrame, type FrameKind, readHeader, readMeta, readPayload, withoutGroup } from './frames.ts';
@@ -16,15 +17,11 @@ import type { Packs } from './packs.ts';
 import { deleteSchema, payloadSchema, recordSchema } from './records.ts';
 import type { Rescue } from './rescue.ts';
 
-const SMALL_MAX = 16;
 const LOOK_MS = 200;
 /** After a failure. */
 const PAUSE_MS = 10_000;
 const WRITE_BYTES = 1 << 20;
 const ROWS = 500;
-const HEAD_BYTES = 128;
-/** Where room is short, a smaller part of a pack has to be dead. */
-const DEAD_OF_SHORT = 4;
 
 export interface Compaction {
   readonly counts: { packs: number; bytes: number; failed: number };
@@ -72,9 +69,6 @@ interface Living {
   readonly moved: (place: Place) => Row | undefined;
 }
 
-const deadIn = ({ end, live, deletions }: PackCount, headBytes = HEAD_BYTES): number =>
-  end - live - deletions - headBytes;
-
 export function createCompaction(o: CompactionOptions): Compaction {
   const { disk, catalog, packs, journal, log } = o;
   const counts = { packs: 0, bytes: 0, failed: 0 };
@@ -87,53 +81,24 @@ export function createCompaction(o: CompactionOptions): Compaction {
   const released: (() => void)[] = [];
   let looked = Number.NEGATIVE_INFINITY;
 
-  /** Whether a deletion with a sequence may hide something outside of its own pack, as packs are now. */
-  function hiding(): (seq: number, own: number) => boolean {
-    let oldest: PackCount | undefined;
-    let second: PackCount | undefined;
-    for (const pack of catalog.packs.values()) {
-      if (deadIn(pack) <= 0) continue;
-      if (!oldest || pack.firstSeq < oldest.firstSeq) [oldest, second] = [pack, oldest];
-      else if (!second || pack.firstSeq < second.firstSeq) second = pack;
-    }
-    return (seq, own) => ((oldest?.number === own ? second : oldest)?.firstSeq ?? seq) < seq;
-  }
-
   /** Newcomers wait for what it gives back, or soon will. */
   const isShort = (): boolean => o.budget.lacks(o.packBytesMax) > 0;
 
   function choose(): PackCount[] {
-    const all = [...catalog.packs.values()].filter(({ number }) => number !== packs.active && !unfit.has(number));
-    const small = all.filter(({ end }) => end < o.packBytesMax / 16);
-    const mayHide = hiding();
-    const wasteful = all.filter((pack) => {
-      const idle = mayHide(pack.lastSeq, pack.number) ? 0 : pack.deletions;
-      return deadIn(pack) + idle > pack.end / (isShort() ? DEAD_OF_SHORT : 2);
+    return choosePacks({
+      packs: [...catalog.packs.values()].filter(({ number }) => number !== packs.active && !unfit.has(number)),
+      mayHide: hiding(catalog.packs.values()),
+      packBytesMax: o.packBytesMax,
+      room: Math.min(o.room(), o.budget.tidyingBytes),
+      isShort: isShort(),
     });
-    const deletions = all.reduce((sum, pack) => sum + pack.deletions, 0);
-    const total = all.reduce((sum, { end }) => sum + end, 0);
-    // Deletions pile up behind an old pack with a little that is dead: that one goes first.
-    const blocking =
-      deletions > o.packBytesMax / 16 && deletions > total / 4 ? all.filter((pack) => deadIn(pack) > 0) : [];
-    const wanted = [...new Set([...wasteful, ...blocking.slice(0, 2), ...(small.length > SMALL_MAX ? small : [])])];
-    const room = Math.min(o.room(), o.budget.tidyingBytes);
-    const kept = ({ live, deletions }: PackCount) => live + deletions;
-    let bytes = 0;
-    return wanted
-      .sort((a, b) => (room < o.packBytesMax ? kept(a) - kept(b) : a.number - b.number))
-      .filter((pack) => {
-        const fits = bytes === 0 || bytes + kept(pack) <= o.packBytesMax; // one that is larger alone goes too
-        if (!fits || bytes + kept(pack) + HEAD_BYTES > room) return false;
-        bytes += kept(pack);
-        return true;
-      });
   }
 
   /** Undefined if it does not live; throws where what it says cannot be understood. */
   function livingOf(
     { header, meta, at }: Seen,
     pack: number,
-    mayHide: ReturnType<typeof hiding>,
+    mayHide: MayHide,
     isErased: Erases = () => false,
   ): Living | undefined {
     const place: Place = { seq: header.seq, pack, at, length: header.length };
@@ -160,7 +125,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
   async function read(pack: PackCount, isErased?: Erases): Promise<{ living: Living[]; isWhole: boolean } | undefined> {
     const living: Living[] = [];
     let isUnderstood = true;
-    const mayHide = hiding(); // what dies from now on was alive after every deletion that is read here
+    const mayHide = hiding(catalog.packs.values()); // what dies from now on was alive after every deletion that is read here
     const file = await disk.open(packs.path(pack.number), 'read');
     const take = (seen: Seen) => {
       try {
