@@ -333,7 +333,7 @@ export function createCompaction(o: CompactionOptions): Compaction {
     async now() {
       await running;
       if (isClosing || held > 0) return;
-      if (choose().length === 0 && isShort()) await packs.turn();
+      if (choose().length === 0 && isShort()) await packs.turnOver();
       if (!running && choose().length > 0) start();
       await running;
     },

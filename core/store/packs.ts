@@ -28,8 +28,6 @@ export interface Packs {
   append(frames: readonly FrameToWrite[], settled: (places: readonly Place[]) => readonly Row[]): Promise<void>;
   /** A frame as it lies there; shorter if its pack ends before. */
   read(place: Place): Promise<Buffer>;
-  /** Unless somebody writes: from now on to another pack, so that this one can be compacted. */
-  turn(): Promise<void>;
   /** A number for a pack that somebody else writes. */
   nextNumber(): number;
   path(number: number): string;
@@ -251,12 +249,6 @@ export function createPacks({
       return done.promise;
     },
     read: (place) => readers.read(place),
-    async turn() {
-      await running;
-      if (running) return;
-      last = undefined;
-      await leave();
-    },
     nextNumber: () => ++number,
     path: (number) => join(folder, packName(number)),
     async remove(number, how = disk.remove) {
