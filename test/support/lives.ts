@@ -10,8 +10,9 @@ import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import type { Store } from '../../core/store/store.ts';
-import { bytesOf, type Death, type Life } from './crash.ts';
+import { restoreBackup } from '../../core/store/backup.ts';
+import { openStore, type Store } from '../../core/store/store.ts';
+import { bytesOf, type Death, type Life, SMALL_STORE } from './crash.ts';
 import { folder } from './folders.ts';
 import { type Seeded, seeded } from './seeded.ts';
 import { bytesUnder } from './store.ts';
@@ -158,4 +159,13 @@ export async function contents(store: Store): Promise<Map<string, string>> {
     all.set(record.key, `${bytes.length} ${createHash('sha256').update(bytes).digest('hex')}`);
   }
   return all;
+}
+
+/** Whatever it holds is there, and reads. */
+export async function assertRestores(from: string, to: string): Promise<void> {
+  const { entries } = await restoreBackup(from, to);
+  const store = await openStore(to, () => {}, SMALL_STORE);
+  assert.deepEqual([store.lost, store.found.length], [[], entries]);
+  await contents(store);
+  await store.close();
 }
