@@ -6,11 +6,13 @@ import { type Address, textOf } from '../core/contract/addresses.ts';
 import { asProblem, problem, problemResponse } from '../core/contract/problems.ts';
 import { isNoted, type Refusals } from '../core/contract/refusals.ts';
 import type { Caller, Verifier } from '../core/contract/signatures.ts';
+import { allowOrigins, type Fields, SAFE_FIELDS } from './answer-fields.ts';
 import { type BodyRules, limitBody, readSmallBody } from './body.ts';
 import { type AddressRules, assertAllowed, clientAddress } from './client-address.ts';
 import type { Forward } from './forward.ts';
 import type { HotKeys } from './hot-keys.ts';
 import { type LimitRules, limitAddress, limitKey } from './limit.ts';
+import { sanitize } from './sanitize.ts';
 import { verifyCaller } from './signature.ts';
 import type { TokenVerifier } from './token.ts';
 
@@ -25,6 +27,8 @@ export interface EdgeEnv {
     fields: readonly (readonly [name: string, value: string])[];
     /** The sha-256 that the caller signed; of a caller with a token, that it said, or that the body has. */
     digest: Uint8Array | undefined;
+    /** Fields of every answer. */
+    safe: Fields;
     /** The body, where it is small enough to be checked before anything is forwarded. */
     body: Uint8Array | undefined;
   };
@@ -47,6 +51,8 @@ export interface EdgeParts {
   /** Undefined: bearer tokens are not taken. */
   readonly tokens: TokenVerifier | undefined;
   readonly body: BodyRules;
+  /** Of pages that may read answers. */
+  readonly origins: readonly string[];
   /** Undefined: every request goes to the core. */
   readonly hotKeys: HotKeys | undefined;
   readonly forward: Forward;
@@ -71,10 +77,12 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
   app.use(async (c, next) => {
     c.set('requestId', crypto.randomUUID());
     c.set('address', clientAddress(parts.addresses, parts.addressOf(c), c.req.raw.headers));
+    c.set('safe', SAFE_FIELDS);
     const end = parts.metrics.begin(c.req.method);
     await next();
     if (!ALREADY_SENT.some((name) => c.res.headers.has(name))) c.res.headers.set('x-request-id', c.get('requestId'));
-    if (!c.res.headers.has(SENT)) for (const [name, value] of c.get('fields') ?? []) c.res.headers.set(name, value);
+    if (!c.res.headers.has(SENT))
+      for (const [name, value] of [...c.get('safe'), ...(c.get('fields') ?? [])]) c.res.headers.set(name, value);
     end(c.res.status);
   });
   app.onError((thrown, c) => {
@@ -90,6 +98,8 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
   app.notFound((c) => {
     throw problem('route_unknown', `There is no ${c.req.method} ${c.req.path.slice(0, 200)}.`);
   });
+
+  app.use(allowOrigins(parts.origins));
 
   app.get('/healthz', (c) => c.json({ alive: true }));
   app.get('/readyz', async (c) => {
@@ -114,6 +124,7 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
   app.use('/v1/*', limitBody(parts.body));
   app.use('/v1/*', verifyCaller(parts.verify, parts.tokens));
   app.use('/v1/*', limitKey(parts.limits));
+  app.use('/v1/*', sanitize);
   app.use('/v1/*', readSmallBody(parts.body));
   if (parts.hotKeys) app.use('/v1/*', parts.hotKeys.link);
   app.all('/v1/*', parts.forward);

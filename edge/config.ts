@@ -47,6 +47,13 @@ export const edgeSettings = {
     'refuse',
     'of several cores, while that of a tenant is away: refuse, or ask the next, which does not know its tensors',
   ),
+  EDGE_CORS_ORIGINS: setting(
+    list.pipe(
+      z.array(z.string().regex(/^https?:\/\/[^/\s*]+$/, 'must be origins as https://app.example, with commas')),
+    ),
+    '',
+    'origins whose pages may read answers; unset: none',
+  ),
   EDGE_HOT_MIB: setting(integer(0, 65_536), '64', 'memory for tensors that are asked for often (0: none)'),
   EDGE_HOT_FRESH_MS: setting(
     integer(0, 600_000),

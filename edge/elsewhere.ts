@@ -36,6 +36,7 @@ export function edgeElsewhere({ config, crypto, fetch, ...own }: Surroundings): 
     verify: createVerifier({ crypto, now: Date.now, nonces, keyOf }),
     tokens: tokensBy(config, { crypto, log: own.log }),
     body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto },
+    origins: config.EDGE_CORS_ORIGINS,
     hotKeys: undefined,
     forward: forwardElsewhere(core, own.goOn),
     coreReady: () => readyElsewhere(core),

@@ -114,6 +114,7 @@ export async function startEdge({ config, core, log }: EdgeOptions): Promise<Lis
     verify: createVerifier({ crypto: nodeCrypto, now: Date.now, nonces: behind.nonces, keyOf: behind.keyOf }),
     tokens: tokensBy(config, { crypto: nodeCrypto, log, readFile: (url) => readFile(url, 'utf8') }),
     body: { bytesMax: config.BODY_BYTES_MAX, smallBytes: SMALL_BODY_BYTES, crypto: nodeCrypto },
+    origins: config.EDGE_CORS_ORIGINS,
     hotKeys: behind.hotKeys,
     forward: behind.forward,
     coreReady: behind.ready,
@@ -157,7 +158,7 @@ interface Behind {
 function here(core: CoreHere, config: EdgeConfig): Behind {
   const forward: Forward = (c) => {
     const { incoming, outgoing } = c.env as unknown as HttpBindings;
-    for (const [name, value] of c.get('fields')) outgoing.setHeader(name, value);
+    for (const [name, value] of [...c.get('safe'), ...c.get('fields')]) outgoing.setHeader(name, value);
     const handover = {
       requestId: c.get('requestId'),
       caller: c.get('caller'),

@@ -1,6 +1,6 @@
 // What callers send and get, as zod schemas, from which the types follow. Pure: edge and core read the same file.
 import { z } from 'zod';
-import { parseJson } from './json.ts';
+import { faultOf, parseJson } from './json.ts';
 import { problem } from './problems.ts';
 import { integer } from './settings.ts';
 
@@ -122,6 +122,8 @@ export function parseBody<S extends z.ZodType>(schema: S, body: Uint8Array): z.i
 
 /** What a body says, against its schema. */
 export function parseShape<S extends z.ZodType>(schema: S, said: unknown): z.infer<S> {
+  const fault = faultOf(said);
+  if (fault !== undefined) throw problem('body_malformed', `The body is malformed. ${fault}.`);
   const parsed = schema.safeParse(said);
   if (parsed.success) return parsed.data;
   const { first, faults } = faultsOf(parsed.error);

@@ -26,6 +26,7 @@ const registry = {
   // what is asked
   route_unknown: [404, 'No such route'],
   method_unsupported: [405, 'The route has no such method'],
+  header_malformed: [400, 'The header fields have two readings'],
   key_malformed: [422, 'The tensor key is malformed'],
   query_malformed: [422, 'The query is malformed'],
   body_malformed: [422, 'The body is malformed'],
