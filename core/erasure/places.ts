@@ -89,13 +89,17 @@ const rowsWithout = (tenant: string) => (path: string, text: string) => {
   return text.split('\n').filter(isOther).join('\n');
 };
 
-/** Ways back: data folders that an upgrade has kept. One that has something of the tenant goes as a whole. */
+/**
+ * Ways back: data folders that an upgrade has kept. One that has something of the tenant goes as a whole; KV on disk does not say
+ * whose it is, and nobody needs what it was then.
+ */
 export const inThePast = (folders: readonly string[], disk: Disk): Place => ({
   name: 'ways back',
   async erase({ tenant, whole }) {
     let removed = 0;
     for (const folder of folders) {
       const isThere = disk.sizeOf(folder) >= 0;
+      if (isThere) await disk.remove(join(folder, 'cache', 'kv'));
       if (!isThere || !(whole || (await holdsTenant(disk, join(folder, 'cache'), tenant)))) continue;
       await disk.remove(folder);
       removed++;

@@ -1,5 +1,6 @@
 // What is looked at before anything is made: that there is something to upgrade, that none of it is newer than this program, and
 // that there is room for a copy. Changes nothing.
+import { existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { realDisk } from '../store/disk.ts';
@@ -20,6 +21,8 @@ export async function check(run: Run): Promise<{ format: number; bytes: number }
       `${dataDir} holds nothing to upgrade: neither cache/ nor postgres/ is there. Name the folder: --data.`,
     );
   const cache = join(dataDir, 'cache');
+  if (existsSync(`${cache}.restored`) && !existsSync(cache))
+    throw new Error(`a restore of ${dataDir} was cut: start the instance once, which finishes it, then upgrade.`);
   const found = await readMetadata(realDisk, join(cache, 'metadata.json')); // a newer format throws
   const isOld = await hasFormat1(realDisk, cache);
   const format = typeof found === 'object' ? found.format : isOld ? 1 : 2;

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -157,6 +157,8 @@ test('a newer format is refused with one line', async (t) => {
   writeFileSync(join(dataDir, 'cache/metadata.json'), '{"format":1}');
   await assert.rejects(upgrade(optionsFor(dataDir)), /was written by PostgreSQL 17, this Blatam brings 18/);
   await assert.rejects(upgrade(optionsFor(folder(t))), /holds nothing to upgrade/);
+  renameSync(join(dataDir, 'cache'), join(dataDir, 'cache.restored'));
+  await assert.rejects(upgrade(optionsFor(dataDir)), /a restore of .* was cut: start the instance once/);
 });
 
 test('what was damaged before stops an upgrade, by name, unless it goes on without', async (t) => {
