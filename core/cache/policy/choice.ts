@@ -37,6 +37,8 @@ const ENTRIES_MIN = 256;
 const LEAD_MIN = 0.002;
 /** The real cache falls short of any shadow by some, for the changes. */
 const SHORTFALL_MIN = 0.05;
+/** Requests for each entry before it is looked at: whom a change put in charge makes the cache his own first. */
+const TURNED_MIN = 1;
 /** What a round counts for in it. */
 const SHORTFALL_RECENT = 0.25;
 /** It fades so much slower than what was won, lest the same be tried again and again. */
@@ -72,8 +74,9 @@ export function createChoice(candidates: number, { memory, margin }: ChoiceSetti
     }
   }
 
+  /** Nobody promises less than nothing: where none has any hits, the one that could have some stays until it does. */
   const promise = (one: number): number =>
-    (won[one] as number) - Math.max(0, (shortfall[one] as number) - SHORTFALL_MIN) * worth;
+    Math.max(0, (won[one] as number) - Math.max(0, (shortfall[one] as number) - SHORTFALL_MIN) * worth);
 
   return {
     ratioOf: (at) => (worth > 0 ? (won[at] as number) / worth : 0),
@@ -84,7 +87,7 @@ export function createChoice(candidates: number, { memory, margin }: ChoiceSetti
       if (inCharge !== holder) turned = 0;
       holder = inCharge;
       turned += share;
-      if (turned <= 1 || round.worth <= 0) return;
+      if (turned <= TURNED_MIN || round.worth <= 0) return;
       const missing = ((round.won[inCharge] as number) - round.held) / round.worth;
       (shortfall[inCharge] as number) += SHORTFALL_RECENT * (missing - (shortfall[inCharge] as number));
     },

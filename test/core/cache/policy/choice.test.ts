@@ -51,6 +51,10 @@ test('who falls short in charge of what his shadow promised is believed less', (
   assert.equal(after(repeat(10, round(50, 48, 60))).best(0), 0, 'more than it promised is no promise');
 });
 
+test('who falls short where no other has anything stays, until the cache is his own', () => {
+  assert.equal(after(repeat(30, round(20, 0, 0))).best(0), 0);
+});
+
 test('ratioOf() is what each would have had of late, and forget() begins anew', () => {
   const choice = after(repeat(100, round(20, 10)));
   assert.ok(Math.abs(choice.ratioOf(0) - 0.2) < 1e-9 && Math.abs(choice.ratioOf(1) - 0.1) < 1e-9);
