@@ -1,8 +1,11 @@
 // The policy of a running server: read by whoever reads tensors, changed by who may, through the edge, in the client's words.
 import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { BlatamError, type Client, createClient } from '../../edge/client.ts';
 import { adminKey, type Blatam, call, codeOf, spawnBlatam, startBlatam, tensorFile } from '../support/blatam.ts';
+import { until } from '../support/until.ts';
 
 describe('policy', () => {
   let blatam: Blatam;
@@ -31,6 +34,10 @@ describe('policy', () => {
     assert.equal((await client.cache.setPolicy({ objective: 'cost' })).objective, 'cost');
     assert.equal((await client.head('policy/one'))?.cache, 'hot');
     assert.equal((await client.cache.policy()).strategy, 'adaptive');
+    const path = join(blatam.dataDir, 'policy.json');
+    const kept = () =>
+      existsSync(path) && readFileSync(path, 'utf8').includes('{"strategy":"adaptive","objective":"cost"}');
+    await until(kept, 'it is kept for the next start');
   });
 
   test('what is no policy is refused, and nothing is changed', async () => {
