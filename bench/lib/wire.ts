@@ -59,6 +59,7 @@ export async function openWire<H>(port: number, dialect: Dialect<H>): Promise<Wi
   return {
     exchange(parts, keeping) {
       if (receive) throw new Error('one request at a time');
+      if (socket.destroyed) throw new Error('the connection was closed while nothing was asked');
       const read = createReader(dialect, keeping === 'keep');
       return new Promise((resolve, reject) => {
         const timer = setTimeout(() => socket.destroy(new Error(`no answer in ${ANSWER_MS_MAX} ms`)), ANSWER_MS_MAX);
