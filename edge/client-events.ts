@@ -5,11 +5,11 @@
 import { type KvNumberedEvent, kvEventGapSchema, kvEventSchema } from '../core/contract/kv-calls.ts';
 import { BlatamError, refusal, withQuery } from './client-answers.ts';
 import { type Answer, type Ask, TransferError } from './client-wire.ts';
+import { type Message, messagesOf } from './event-messages.ts';
 
 const PAUSE_MS = 500;
 const PAUSE_MS_MAX = 15_000;
 const ASKED_MAX = 8;
-const LINE_CHARS_MAX = 1 << 20;
 
 export interface KvEventsOptions {
   /** The number of the last event that is known; 0 for all that are kept. Default: from now on. */
@@ -30,7 +30,7 @@ export async function* kvEvents(
         headers: { accept: 'text/event-stream' },
       });
       if (answer.status !== 200) throw await refusal(answer);
-      for await (const message of messagesOf(answer, signal)) {
+      for await (const message of messagesIn(answer, signal)) {
         asked = 0;
         if (message.id !== undefined) last = message.id;
         if (message.data !== undefined) yield readEvent(answer, message);
@@ -49,48 +49,15 @@ const isPassing = (thrown: unknown): boolean =>
     ? thrown.status >= 502
     : thrown instanceof TransferError && ['unreachable', 'cut', 'timeout'].includes(thrown.fault);
 
-interface Message {
-  readonly id: number | undefined;
-  readonly data: string | undefined;
-}
-
-async function* messagesOf(answer: Answer, signal: AbortSignal | undefined): AsyncGenerator<Message, void, undefined> {
-  let fields = new Map<string, string>();
-  for await (const line of linesOf(answer, signal)) {
-    if (line !== '') {
-      const [, name = '', value = ''] = /^([^:]*)(?:: ?(.*))?$/.exec(line) ?? [];
-      fields.set(name, value);
-    } else if (fields.size > 0) {
-      // An edge says that its core went away.
-      if (fields.get('event') === 'error') throw new TransferError('cut', `The answer to ${answer.asked} was cut.`);
-      const id = fields.get('id');
-      yield { id: id === undefined ? undefined : Number(id), data: fields.get('data') };
-      fields = new Map();
-    }
-  }
-}
-
-async function* linesOf({ asked, stream, close }: Answer, signal: AbortSignal | undefined) {
-  const reader = stream.getReader();
-  const decoder = new TextDecoder();
-  const leave = () => void reader.cancel().catch(() => {});
-  signal?.addEventListener('abort', leave);
-  let text = '';
+async function* messagesIn({ asked, stream, close }: Answer, signal: AbortSignal | undefined) {
+  const refuse = (why: string) => new TransferError('unreadable', `The answer to ${asked} ${why}.`);
   try {
-    for (let read = await reader.read(); !read.done; read = await reader.read()) {
-      text += decoder.decode(read.value, { stream: true });
-      if (text.length > LINE_CHARS_MAX)
-        throw new TransferError(
-          'unreadable',
-          `The answer to ${asked} has a line of more than ${LINE_CHARS_MAX} characters.`,
-        );
-      const lines = text.split('\n');
-      text = lines.pop() ?? '';
-      yield* lines;
+    for await (const message of messagesOf(stream, signal, refuse)) {
+      // An edge says that its core went away.
+      if (message.event === 'error') throw new TransferError('cut', `The answer to ${asked} was cut.`);
+      yield message;
     }
   } finally {
-    signal?.removeEventListener('abort', leave);
-    leave();
     close();
   }
 }

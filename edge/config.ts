@@ -58,7 +58,7 @@ export const edgeSettings = {
   EDGE_HOT_FRESH_MS: setting(
     integer(0, 600_000),
     '1000',
-    'before a core elsewhere: how long such a tensor is answered without asking it',
+    'before a core elsewhere that is silent: how long such a tensor is answered without asking it',
   ),
   EDGE_HOT_STALE_MS: setting(integer(0, 600_000), '0', 'as above: and beyond that, while it is asked'),
   EDGE_HOT_ERROR_SECONDS: setting(integer(0, 86_400), '30', 'how long one is answered while the core is away'),

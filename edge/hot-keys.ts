@@ -19,8 +19,8 @@ export type Brought = WholeTensor | 'unchanged' | { readonly passed: Response } 
 
 export interface HotSource {
   readonly bring: (c: C, key: string, etag: string | undefined) => Promise<Brought>;
-  /** Without having been told of a change. */
-  readonly freshMs: number;
+  /** Without having been told of a change; Infinity where every change is told. */
+  readonly freshMs: () => number;
   readonly staleMs: number;
   readonly errorMs: number;
   /** Whether one request's question may be waited for by another; on Workers it dies with the request that asked. */
@@ -114,8 +114,9 @@ export function createHotKeys(store: HotStore, source: HotSource): HotKeys {
 
   async function again(c: C, tenant: string, key: string, held: HotAnswer): Promise<Response | undefined> {
     const age = now() - held.since;
-    if (age < freshMs) return count('fresh', c, held);
-    if (source.shared && age < freshMs + staleMs) {
+    const freshFor = freshMs();
+    if (age < freshFor) return count('fresh', c, held);
+    if (source.shared && age < freshFor + staleMs) {
       ask(c, tenant, key, held).done.catch(() => {}); // whoever asks when it is no longer stale is told
       return count('stale', c, held);
     }
@@ -160,7 +161,7 @@ export function createHotKeys(store: HotStore, source: HotSource): HotKeys {
       }
       if (isRead) return next();
       // which tensors of a tenant a call of another kind has changed, only the core knows
-      const told = () => (key !== undefined || freshMs < Number.POSITIVE_INFINITY) && changed(tenant, key);
+      const told = () => (key !== undefined || freshMs() < Number.POSITIVE_INFINITY) && changed(tenant, key);
       told();
       try {
         await next();

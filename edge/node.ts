@@ -15,6 +15,7 @@ import { createEdge, type EdgeEnv } from './app.ts';
 import { SMALL_BODY_BYTES } from './body.ts';
 import { addressesBy, type EdgeConfig } from './config.ts';
 import { type Forward, forwardElsewhere, keysElsewhere, refusalsElsewhere } from './forward.ts';
+import { hotElsewhere } from './hot-elsewhere.ts';
 import { createHotKeys, type HotKeys } from './hot-keys.ts';
 import { createHotStore } from './hot-store.ts';
 import { limitsBy } from './limit.ts';
@@ -137,6 +138,7 @@ export async function startEdge({ config, core, log }: EdgeOptions): Promise<Lis
     port: listener.port,
     async close() {
       await listener.close();
+      behind.end();
       await behind.refusals.flush();
     },
   };
@@ -146,6 +148,8 @@ const socketOf = (c: Context<EdgeEnv>) => (c.env as unknown as HttpBindings).inc
 const movedBy = ({ bytesRead, bytesWritten }: Socket): number => bytesRead + bytesWritten;
 
 interface Behind {
+  /** Nothing is listened to any more. */
+  readonly end: () => void;
   readonly hotKeys: HotKeys | undefined;
   readonly forward: Forward;
   readonly keyOf: (keyid: string) => Promise<Key | undefined>;
@@ -167,7 +171,7 @@ function here(core: CoreHere, config: EdgeConfig): Behind {
     };
     return core.fetch(c.req.raw, { incoming, outgoing, handover });
   };
-  return { ...core, hotKeys: hotKeysOf(core, config), forward };
+  return { ...core, end: () => {}, hotKeys: hotKeysOf(core, config), forward };
 }
 
 /** The core tells of every change. */
@@ -176,7 +180,8 @@ function hotKeysOf(core: CoreHere, config: EdgeConfig): HotKeys | undefined {
   const store = createHotStore(config.EDGE_HOT_MIB << 20);
   const hotKeys = createHotKeys(store, {
     bring: (c, key) => core.tensor(c.get('caller').tenant, key, store.answerBytesMax),
-    ...{ freshMs: Number.POSITIVE_INFINITY, staleMs: 0, errorMs: 0, shared: true, now: Date.now },
+    freshMs: () => Number.POSITIVE_INFINITY,
+    ...{ staleMs: 0, errorMs: 0, shared: true, now: Date.now },
   });
   core.onChange(hotKeys.changed);
   return hotKeys;
@@ -184,8 +189,12 @@ function hotKeysOf(core: CoreHere, config: EdgeConfig): HotKeys | undefined {
 
 function elsewhere(config: EdgeConfig, log: (line: string) => void): Behind {
   const core = coreElsewhere(config, nodeCrypto);
+  const { hotKeys, follow } = hotElsewhere(core, config, true);
+  const end = new AbortController();
+  follow(end.signal);
   return {
-    hotKeys: undefined,
+    hotKeys,
+    end: () => end.abort(),
     forward: forwardElsewhere(core),
     keyOf: keysElsewhere(core, config.EDGE_KEY_SECONDS * 1000),
     ready: () => readyElsewhere(core),

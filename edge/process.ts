@@ -38,10 +38,11 @@ export function runEdge(runtime: Runtime): void {
 function start({ environment, listen, onSignal, exit }: Runtime): void {
   refuseUnknown(Object.keys(edgeSettings), environment);
   const config = readEdgeConfig(environment);
-  const { edge, refusals } = edgeElsewhere({
+  const { edge, close } = edgeElsewhere({
     config,
     crypto: webCrypto,
-    metrics: createEdgeMetrics(),
+    metricsOf: createEdgeMetrics,
+    lasts: true,
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
     addressOf: ({ env }) => env.address as string | undefined,
     goOn: () => {},
@@ -56,7 +57,7 @@ function start({ environment, listen, onSignal, exit }: Runtime): void {
   const stop = async () => {
     if (stopping) return;
     stopping = true;
-    const ended = listening.close().then(refusals.flush);
+    const ended = listening.close().then(close);
     await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, DRAIN_MS_MAX))]);
     exit(0);
   };

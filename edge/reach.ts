@@ -72,7 +72,8 @@ function leftFor(signal: AbortSignal | undefined): Problem | undefined {
   return signal.reason instanceof Problem ? signal.reason : problem('body_cut', 'The caller left.');
 }
 
-async function send(core: CoreElsewhere, url: string, call: CoreCall): Promise<Response> {
+/** To this core, once. */
+export async function send(core: CoreElsewhere, url: string, call: CoreCall): Promise<Response> {
   const { method, path, headers, said, body = null, digest, signal } = call;
   const target = new URL(path, url).href;
   const signed = await signRequest(

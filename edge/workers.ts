@@ -49,7 +49,8 @@ function openEdge(bindings: Bindings) {
     // Cloudflare sets it, whatever the caller says.
     addressOf: (c) => c.req.header('cf-connecting-ip'),
     goOn: (c, work) => c.executionCtx.waitUntil(work),
-    metrics: noMetrics,
+    metricsOf: () => noMetrics,
+    lasts: false,
     mayReadMetrics: () => true,
     log,
   });

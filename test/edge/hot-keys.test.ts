@@ -30,7 +30,7 @@ function open(options: Partial<HotSource> = {}) {
       if (etag === `"${text}"`) return 'unchanged';
       return tensor(text, state.expires ? { expires: state.expires } : {});
     },
-    ...{ freshMs: 1000, staleMs: 0, errorMs: 30_000, shared: true, now: () => clock.now },
+    ...{ freshMs: () => 1000, staleMs: 0, errorMs: 30_000, shared: true, now: () => clock.now },
     ...options,
   });
   const app = new Hono<EdgeEnv>();
@@ -138,7 +138,7 @@ test('while the core is away it is answered as long as is said, and never once i
 });
 
 test('what expires is not answered after its time, to the millisecond', async () => {
-  const edge = open({ freshMs: Number.POSITIVE_INFINITY });
+  const edge = open({ freshMs: () => Number.POSITIVE_INFINITY });
   edge.held.set('a/k', 'one');
   edge.state.expires = new Date(edge.clock.now + 5000).toUTCString();
   for (let i = 0; i < 3; i++) await edge.call('GET', 'k');
@@ -167,7 +167,7 @@ test('however many ask at once, the core is asked once; an error is theirs toget
 
 test('what is on its way when it is changed is for those who asked before, and is not kept', async () => {
   for (const change of ['key', 'tenant', 'all', 'put'] as const) {
-    const { call, held, asked, state, hot, store } = open({ freshMs: Number.POSITIVE_INFINITY });
+    const { call, held, asked, state, hot, store } = open({ freshMs: () => Number.POSITIVE_INFINITY });
     held.set('a/k', 'one');
     await call('GET', 'k');
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -190,7 +190,7 @@ test('what is on its way when it is changed is for those who asked before, and i
 });
 
 test('who writes through this edge reads what he wrote, however fresh the old was', async () => {
-  const { call, held } = await warmed({ freshMs: 1e9 });
+  const { call, held } = await warmed({ freshMs: () => 1e9 });
   await call('PUT', 'k', {}, 'two');
   assert.equal((await call('GET', 'k')).text, 'two');
   await call('DELETE', 'k');

@@ -9,6 +9,7 @@ import { createClient } from '../../edge/client.ts';
 import { type Blatam, call, codeOf, type KeyFile, sha256, signed, tensorFile } from './blatam.ts';
 import type { Issuer } from './issuer.ts';
 import type { Relay } from './relay.ts';
+import { until } from './until.ts';
 
 export interface EdgeWalk {
   /** URL of the edge that is asked. */
@@ -40,6 +41,26 @@ export function edgeWalk(where: () => EdgeWalk): void {
   test('many callers at once, the first that this edge meets', async () => {
     const answers = await Promise.all(Array.from({ length: FIRST_AT_ONCE }, () => ask('GET', 'far/none')));
     assert.deepEqual(new Set(await Promise.all(answers.map(codeOf))), new Set(['tensor_unknown']));
+  });
+
+  test('a hot key is answered by the edge until it is changed, by whatever way', async () => {
+    const file = tensorFile(1000);
+    const of = async (path: string) => {
+      const answer = await ask('GET', path);
+      const bytes = new Uint8Array(await answer.arrayBuffer());
+      return { status: answer.status, said: answer.headers.get('cache-status'), bytes };
+    };
+    assert.equal((await ask('PUT', 'far/hot', { body: file })).status, 201);
+    for (let i = 0; i < 2; i++) assert.equal((await of('far/hot')).status, 200);
+    const hit = await of('far/hot');
+    assert.match(hit.said ?? '', /^blatam; (hit|fwd=miss; stored)$/);
+    assert.deepEqual(hit.bytes, file);
+    const other = tensorFile(2000);
+    assert.equal((await ask('PUT', 'far/hot', { body: other })).status, 200);
+    for (let i = 0; i < 3; i++) assert.deepEqual((await of('far/hot')).bytes, other);
+    const { core, key } = where();
+    assert.equal((await call(key, 'DELETE', `${core.core}/v1/tensors/far/hot`)).status, 204);
+    await until(async () => (await of('far/hot')).status === 404, 'the edge has heard of it');
   });
 
   for (const bytes of [1, 300_000, 12 << 20])
