@@ -128,10 +128,15 @@ export const coreSettings = {
     '256',
     'memory for KV that has no room on adapters, compressed (0: none, it is forgotten)',
   ),
+  KV_DISK_MIB: setting(
+    integer(0, 1 << 30),
+    '1024',
+    'disk for KV that has no room in memory, and for all of it at the end, so that a start finds it (0: none)',
+  ),
   KV_RECOMPUTE_TOKENS_PER_SECOND: setting(
     integer(1, 10_000_000),
     '2000',
-    'what callers are thought to compute: KV that comes back from memory slower than this, does not',
+    'what callers are thought to compute: KV that comes back from memory or disk slower than this, does not',
   ),
   SCRUB_MIB_PER_SECOND: setting(
     integer(0, 1 << 20),

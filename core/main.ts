@@ -20,6 +20,7 @@ import { createChanges } from './cache/changes.ts';
 import { createClaims } from './cache/claims.ts';
 import { openCourseFile } from './cache/course-file.ts';
 import { openDigests } from './cache/digest.ts';
+import { openKvDisk } from './cache/kv/disk/shelf.ts';
 import { type Kv, openKv } from './cache/kv/kv.ts';
 import { createAuthenticate, createSealKey } from './callers.ts';
 import { BLOCK_TOKENS } from './codec/pages.ts';
@@ -177,6 +178,7 @@ async function startCore(config: CoreConfig) {
     now: Date.now,
     log,
   });
+  const kvDisk = await openKvDisk(join(dataDir, 'cache', 'kv'), MiB(config.KV_DISK_MIB), realDisk);
   const kv = openKv({
     pool,
     pieces,
@@ -188,7 +190,8 @@ async function startCore(config: CoreConfig) {
       firstBlocks: Math.ceil(config.KV_EXACT_FIRST / BLOCK_TOKENS),
       lastBlocks: Math.ceil(config.KV_EXACT_LAST / BLOCK_TOKENS),
     },
-    coldBytesMax: config.COLD_MEMORY_MIB * 2 ** 20,
+    coldBytesMax: MiB(config.COLD_MEMORY_MIB),
+    disk: kvDisk,
     course,
     recomputeTokensPerSecond: config.KV_RECOMPUTE_TOKENS_PER_SECOND,
     verifyMs: config.KV_VERIFY_SECONDS * 1000,

@@ -168,11 +168,13 @@ export function createMetrics(): CoreMetrics {
       gauge('blatam_kv_memory_bytes', 'Packages of KV in memory.', undefined, () => [['', kv().memory.bytes]]);
       counter(
         'blatam_kv_tier_changes_total',
-        'Blocks packed, without pages, back on adapters, not worth it.',
+        'Blocks packed, without pages, written to disk; back on adapters, or not worth it, from memory and from disk.',
         'way',
         () => {
-          const { packed, demotions, returned, declined } = kv().memory;
-          return Object.entries({ packed, demoted: demotions, returned, declined });
+          const { memory, disk } = kv();
+          const { packed, demotions, returned, declined } = memory;
+          const ofDisk = { written: disk.written, from_disk: disk.returned, declined_from_disk: disk.declined };
+          return Object.entries({ packed, demoted: demotions, returned, declined, ...ofDisk });
         },
       );
       counter('blatam_kv_packed_bytes_total', 'Bytes of packages made, and what they are smaller by.', 'what', () => {
@@ -180,8 +182,15 @@ export function createMetrics(): CoreMetrics {
         return Object.entries({ packed: packedBytes, saved: savedBytes });
       });
       counter('blatam_kv_tier_seconds_total', 'Time spent on packing and on returns.', 'way', () => {
-        const { packMs, returnMs } = kv().memory;
-        return Object.entries({ packed: packMs / 1000, returned: returnMs / 1000 });
+        const { memory, disk } = kv();
+        const { packMs, returnMs } = memory;
+        const from_disk = disk.returnMs / 1000;
+        return Object.entries({ packed: packMs / 1000, returned: returnMs / 1000, from_disk });
+      });
+      gauge('blatam_kv_disk_bytes', 'Files of KV on disk.', undefined, () => [['', kv().disk.bytes]]);
+      counter('blatam_kv_disk_total', 'Records of KV on disk, by what became of them.', 'what', () => {
+        const { written, copied, evictions, refused, damaged, failures } = kv().disk;
+        return Object.entries({ written, copied, evicted: evictions, refused, damaged, failures });
       });
       counter('blatam_kv_canary_total', 'Looks at codecs beside the exact blocks they stand for.', 'result', () => {
         const { looks, skipped, failed } = kv().canary;

@@ -168,7 +168,7 @@ export interface ClientKv {
   /** Keeps it in these codecs from now on, where it is exact yet. */
   recode(options: KvBeginning & { codecK?: string | undefined; codecV?: string | undefined }): Promise<KvRecodeAnswer>;
   /** To another adapter, or into memory (`cold`) and back (`hot`). */
-  move(options: KvBeginning & ({ adapter: string } | { tier: 'hot' | 'cold' })): Promise<KvMoveAnswer>;
+  move(options: KvBeginning & ({ adapter: string } | { tier: 'hot' | 'cold' | 'disk' })): Promise<KvMoveAnswer>;
   /** Out of memory to adapters, before it is read. */
   prefetch(options: KvBeginning): Promise<KvPrefetchAnswer>;
   /** What happens to the blocks that your tenant has stored; goes on where the connection was cut. */

@@ -7,6 +7,8 @@ import type { KvDtype, KvShape } from '../contract/kv.ts';
 import { problem } from '../contract/problems.ts';
 import { SLAB_BYTES } from '../gpu/arena.ts';
 
+export { RECORD_NAMES };
+
 /** Tokens of a block. */
 export const BLOCK_TOKENS = PAGE_TOKENS;
 

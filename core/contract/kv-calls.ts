@@ -105,7 +105,7 @@ export const kvMoveSchema = z
   .strictObject({
     ...asked,
     adapter: z.string().min(1).max(64).optional(),
-    tier: z.enum(['hot', 'cold']).optional(),
+    tier: z.enum(['hot', 'cold', 'disk']).optional(),
   })
   .refine(
     ({ adapter, tier }) => (adapter === undefined) !== (tier === undefined),

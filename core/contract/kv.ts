@@ -105,7 +105,7 @@ export const kvBlockSchema = z.object({
   hash: z.string(),
   tokens: z.number(),
   /** On an adapter, exact or coded; or in memory. */
-  tier: z.enum(['hot', 'warm', 'cold']),
+  tier: z.enum(['hot', 'warm', 'cold', 'disk']),
   codecK: z.string(),
   codecV: z.string(),
   /** Null where it is in memory only. */

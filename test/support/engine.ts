@@ -6,12 +6,14 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { type Cache, type CacheOptions, type Found, openCache, type PutOptions } from '../../core/cache/cache.ts';
 import { openDigests } from '../../core/cache/digest.ts';
+import { openKvDisk } from '../../core/cache/kv/disk/shelf.ts';
 import { type Kv, type KvOptions, openKv } from '../../core/cache/kv/kv.ts';
 import type { TensorEntry } from '../../core/contract/messages.ts';
 import { PAGE_BYTES, pageBytesFor, SLAB_BYTES } from '../../core/gpu/arena.ts';
 import type { GpuLease } from '../../core/gpu/gpu-lease.ts';
 import type { Pieces } from '../../core/gpu/pieces.ts';
 import type { Pool, PoolOptions } from '../../core/gpu/pool.ts';
+import { realDisk } from '../../core/store/disk.ts';
 import { openStore, type Store, type StoreOptions } from '../../core/store/store.ts';
 import { startPool, type Transport } from './adapters.ts';
 import { folder } from './folders.ts';
@@ -68,6 +70,8 @@ export interface EngineOptions {
   readonly cache?: Partial<CacheOptions>;
   readonly store?: StoreOptions;
   readonly kv?: Partial<KvOptions>;
+  /** Of KV on disk, under `kv` in the engine's folder; default: none. */
+  readonly kvDiskBytes?: number;
 }
 
 export async function startEngine(t: TestContext, options: EngineOptions = {}): Promise<Engine> {
@@ -97,7 +101,10 @@ export async function startEngine(t: TestContext, options: EngineOptions = {}): 
       log,
       ...options.cache,
     });
+    const { kvDiskBytes } = options;
+    const disk = kvDiskBytes === undefined ? undefined : await openKvDisk(join(path, 'kv'), kvDiskBytes, realDisk);
     kv = openKv({
+      ...(disk && { disk }),
       ...{ pool, pieces, digests, bodyBytesMax: 64 << 20, makeRoom: cache.makeRoom, now: () => clock.now },
       ...{
         share: 0.5,

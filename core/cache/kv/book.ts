@@ -26,14 +26,17 @@ export interface KvBook {
 /** Where a block lies, as callers see it. */
 export type Place = (block: KvBlock) => { tier: string; adapter: string | null };
 
-export function createBook(now: () => number, placeOf: Place): KvBook {
+export function createBook(now: () => number, placeOf: Place, joined?: (block: KvBlock) => void): KvBook {
   const stakes = createStakes();
   const history = createHistory();
   const events = createEvents(now);
 
   function stored(chain: readonly KvBlock[], tenant: string): void {
     const fresh = stakes.take(chain, tenant);
-    for (const { hash } of fresh) history.forget(tenant, hash);
+    for (const block of fresh) {
+      history.forget(tenant, block.hash);
+      joined?.(block);
+    }
     for (let at = 0; at < fresh.length; ) {
       const run = runFrom(fresh, at);
       events.tell(tenant, storedEvent(run));

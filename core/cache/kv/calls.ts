@@ -48,14 +48,15 @@ export interface KvCalls {
   lookup(asked: KvLookupOptions): KvLookupAnswer;
   pin(asked: KvAsked & { readonly ttl: number }): KvPinAnswer;
   unpin(asked: { readonly tenant: string; readonly pin: string } | KvAsked): KvUnpinAnswer;
+  /** Resolves once no start would find it again. */
   clear(asked: KvClearOptions): Promise<KvClearAnswer>;
   recode(asked: KvAsked & { codecK: string; codecV: string; signal: AbortSignal }): Promise<KvRecodeAnswer>;
   move(asked: KvAsked & { to: KvTarget; signal: AbortSignal }): Promise<KvMoveAnswer>;
-  /** Out of memory to adapters, before somebody reads it. */
+  /** Out of memory and off the disk to adapters, before somebody reads it. */
   prefetch(asked: KvAsked & { signal: AbortSignal }): Promise<KvPrefetchAnswer>;
 }
 
-export type KvTarget = { readonly adapter: string } | { readonly tier: 'hot' | 'cold' };
+export type KvTarget = { readonly adapter: string } | { readonly tier: 'hot' | 'cold' | 'disk' };
 
 /** Blocks that are packed at a time. */
 const PACKED_AT_ONCE = 32;
@@ -127,19 +128,57 @@ export function openCalls({ held, returns, pack, book, pins, pool, pieces, longe
     });
   }
 
-  /** Into memory: what is in use there now is read to its end. */
+  /** Into memory, from adapters or disk: what is in use on adapters now is read to its end. */
   function putAway(asked: Acting): Promise<KvMoveAnswer> {
-    const packAll = async (own: readonly KvBlock[], signal: AbortSignal): Promise<void> => {
-      for (let at = 0; at < own.length; at += PACKED_AT_ONCE) await pack(own.slice(at, at + PACKED_AT_ONCE), signal);
-    };
+    const lifted = new Set<KvBlock>();
     return counted(
       asked,
       (block) => {
-        if (!block.kept.hot) return 'already';
+        const { hot, cold } = block.kept;
+        if (!cold) return 'noRoom';
+        if (!hot) return lifted.has(block) ? 'moved' : 'already';
         return held.cool(block) ? 'moved' : 'noRoom';
       },
-      packAll,
+      (own, signal) =>
+        inBatches(own, async (some) => {
+          await pack(some, signal);
+          for (const block of some) if (!block.kept.hot && (await lift(block))) lifted.add(block);
+        }),
     );
+  }
+
+  /** From disk into memory; false where it was there, or found no room. */
+  async function lift(block: KvBlock): Promise<boolean> {
+    const found = block.kept.cold ? undefined : await held.disk.read(block);
+    const room =
+      found && !block.removed && !block.kept.cold
+        ? held.shelf.reserve({ tenant: block.kept.tenant, bytes: found.bytes })
+        : undefined;
+    if (found && !block.removed) room?.put(block, found);
+    room?.release();
+    return room !== undefined;
+  }
+
+  function putOnDisk(asked: Acting): Promise<KvMoveAnswer> {
+    return counted(
+      asked,
+      (block) => {
+        if (block.kept.disk && !block.kept.hot && !block.kept.cold) return 'already';
+        return held.sink(block) ? 'moved' : 'noRoom';
+      },
+      (own, signal) =>
+        inBatches(own, async (some) => {
+          await pack(
+            some.filter(({ kept }) => !kept.disk),
+            signal,
+          );
+          await held.disk.write(some);
+        }),
+    );
+  }
+
+  async function inBatches(own: readonly KvBlock[], act: (some: readonly KvBlock[]) => Promise<void>): Promise<void> {
+    for (let at = 0; at < own.length; at += PACKED_AT_ONCE) await act(own.slice(at, at + PACKED_AT_ONCE));
   }
 
   function bringUp(asked: Acting): Promise<KvMoveAnswer> {
@@ -196,9 +235,13 @@ export function openCalls({ held, returns, pack, book, pins, pool, pieces, longe
       return { pins: pins.unpinTokens({ ...asked, scope: scopeOf(asked.tenant, asked.salt) }) };
     },
     async clear(asked) {
+      const { isPinned } = pins;
+      const { passOn } = held;
       const bytesOf = (block: KvBlock) => face(block).storedBytes;
-      const steps = clear(asked, { blocks, book, isPinned: pins.isPinned, passOn: held.passOn, bytesOf });
-      return inSlices(steps);
+      const parts = { blocks, book, isPinned, bytesOf, passOn, shared: held.disk.noted };
+      const done = await inSlices(clear(asked, parts));
+      await held.disk.wiped();
+      return done;
     },
     async recode({ codecK, codecV, ...asked }) {
       const counts = { recoded: 0, already: 0, coded: 0, noRoom: 0, others: 0, gone: 0 };
@@ -219,6 +262,7 @@ export function openCalls({ held, returns, pack, book, pins, pool, pieces, longe
     },
     async move({ to, ...asked }) {
       if ('adapter' in to) return moveTo(to.adapter, asked);
+      if (to.tier === 'disk') return putOnDisk(asked);
       return to.tier === 'cold' ? putAway(asked) : bringUp(asked);
     },
     async prefetch({ signal, ...asked }) {

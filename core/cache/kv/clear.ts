@@ -19,13 +19,13 @@ export interface ClearParts {
   readonly isPinned: (block: KvBlock) => boolean;
   readonly bytesOf: (block: KvBlock) => number;
   readonly passOn: (block: KvBlock, tenant: string) => void;
+  /** Others want it still. */
+  readonly shared?: (block: KvBlock) => void;
 }
 
 /** A step for each block, those that follow others first; between steps others may do what they like. */
-export function* clear(
-  asked: KvClearOptions,
-  { blocks, book, isPinned, bytesOf, passOn }: ClearParts,
-): Generator<undefined, KvClearAnswer, void> {
+export function* clear(asked: KvClearOptions, parts: ClearParts): Generator<undefined, KvClearAnswer, void> {
+  const { blocks, book, isPinned, bytesOf, passOn, shared } = parts;
   const { tenant, model, salt, prefix } = asked;
   const isAll = model === undefined && salt === undefined && prefix === undefined;
   const own = yield* ownBlocks(asked, blocks, book.stakes);
@@ -39,6 +39,7 @@ export function* clear(
       done.shared++;
       const [next] = book.stakes.tenantsOf(block);
       if (next !== undefined && block.kept.tenant === tenant) passOn(block, next);
+      shared?.(block);
     } else {
       done.blocks++;
       done.bytes += bytesOf(block);

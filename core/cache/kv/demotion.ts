@@ -1,6 +1,6 @@
 // Blocks on their way to the cold shelf, ahead of need: while pages take more than a share of their budget, or of an adapter, those that would
 // leave next are given packages, some at a time, in the background. Leaving is then only giving pages back. A block that has
-// to go before it has its package is forgotten.
+// to go before it has its package is forgotten. What memory would lose for a package has been written to disk before, where there is one.
 // Pages are compared with their seals before anything is made of them.
 import { pack } from '../../codec/packing.ts';
 import type { PagePart } from '../../codec/packing-desk.ts';
@@ -37,7 +37,12 @@ export interface Demotion {
   close(): Promise<void>;
 }
 
-export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
+export function createDemotion(
+  held: HeldPages,
+  pieces: Pieces,
+  /** What would leave memory for what is asked is on disk then, as far as that takes it. */
+  spill: (asker: Asker) => Promise<void> = async () => {},
+): Demotion {
   const { blocks, shelf } = held;
   const closing = new AbortController();
   const done = { packed: 0, packedBytes: 0, pageBytes: 0, ms: 0, failures: 0 };
@@ -46,20 +51,20 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
   let leased = 0;
 
   /**
-   * Those that would leave next and have no package, as if those before them had left; so many bytes have to. As far as the
-   * shelf has room for all of them: what leaves first would lose its package to what leaves later.
+   * Those that would leave next and would be forgotten by it, as if those before them had left; so many bytes have to. As far as
+   * memory and disk have room for all of them: what leaves first would lose its package to what leaves later.
    */
   function next(bytesOver: number, tier: string, asker?: Asker): KvBlock[] {
     let over = bytesOver;
-    let room = shelf.bytesMax;
+    let room = shelf.bytesMax + held.disk.bytesMax;
     const found: KvBlock[] = [];
     for (const block of held.wouldLeave(tier, asker)) {
-      const { hot, cold } = block.kept;
+      const { hot, cold, disk } = block.kept;
       if (over <= 0 || found.length === DUE_BLOCKS) break;
       over -= hot?.lease.bytes ?? 0;
-      room -= cold?.bytes ?? (hot ? roomOf(hot) : 0);
+      room -= cold?.bytes ?? disk?.bytes ?? (hot ? roomOf(hot) : 0);
       if (room < 0) break;
-      if (!cold) found.push(block);
+      if (!cold && !disk) found.push(block);
     }
     return found;
   }
@@ -115,6 +120,8 @@ export function createDemotion(held: HeldPages, pieces: Pieces): Demotion {
 
   async function packAll(all: readonly KvBlock[], signal: AbortSignal): Promise<void> {
     const here = all.filter(({ removed, kept }) => !removed && kept.hot && !kept.cold);
+    for (const [tenant, own] of Map.groupBy(here, ({ kept }) => kept.tenant))
+      await spill({ tenant, bytes: own.reduce((sum, { kept }) => sum + (kept.hot ? roomOf(kept.hot) : 0), 0) });
     for (const some of Map.groupBy(here, ({ kept }) => kept.hot?.lease.adapter).values()) await packSome(some, signal);
   }
 

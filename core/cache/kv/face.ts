@@ -5,14 +5,14 @@ import type { Kept, KvBlock } from './held.ts';
 
 type Tier = KvBlockAnswer['tier'];
 
-/** Hot and warm are on adapters, warm is coded; cold is in memory only. */
-export function tierOf({ hot }: Kept): Tier {
-  if (!hot) return 'cold';
+/** Hot and warm are on adapters, warm is coded; cold is in memory and on no adapter; disk is on disk only. */
+export function tierOf({ hot, cold }: Kept): Tier {
+  if (!hot) return cold ? 'cold' : 'disk';
   return isRotated(hot.form.k) || isRotated(hot.form.v) ? 'warm' : 'hot';
 }
 
 export function face({ hash, tokens, kept }: KvBlock): KvBlockAnswer {
-  const form = (kept.hot ?? kept.cold)?.form;
+  const form = (kept.hot ?? kept.cold ?? kept.disk)?.form;
   if (!form) throw new Error(`block ${hash} is nowhere`);
   // a grade is of exact records: what was coded later is what its records are
   const told = (part: Part) => (isRotated(form[part]) ? form[part] : (kept.grades[part] ?? form[part]));
@@ -23,9 +23,12 @@ export function face({ hash, tokens, kept }: KvBlock): KvBlockAnswer {
     codecK: told('k'),
     codecV: told('v'),
     adapter: kept.hot?.lease.adapter ?? null,
-    storedBytes: kept.hot?.lease.bytes ?? kept.cold?.bytes ?? 0,
+    storedBytes: storedBytes(kept),
   };
 }
+
+/** Where it is read from. */
+export const storedBytes = ({ hot, cold, disk }: Kept): number => hot?.lease.bytes ?? cold?.bytes ?? disk?.bytes ?? 0;
 
 export type KvTiers = Record<Tier, { blocks: number; bytes: number }>;
 
@@ -50,6 +53,7 @@ export function createTierCount(): TierCount {
     hot: { blocks: 0, bytes: 0 },
     warm: { blocks: 0, bytes: 0 },
     cold: { blocks: 0, bytes: 0 },
+    disk: { blocks: 0, bytes: 0 },
   });
   const all = none();
   /** Of each tenant that has some. */
@@ -62,7 +66,7 @@ export function createTierCount(): TierCount {
       each[tier].blocks += sign;
       each[tier].bytes += sign * bytes;
     }
-    if (tiers.hot.blocks + tiers.warm.blocks + tiers.cold.blocks === 0) own.delete(tenant);
+    if (Object.values(tiers).every(({ blocks }) => blocks === 0)) own.delete(tenant);
   }
 
   function drop(kept: Kept): void {
@@ -74,14 +78,14 @@ export function createTierCount(): TierCount {
   return {
     note(kept) {
       drop(kept);
-      const counted = { tier: tierOf(kept), bytes: kept.hot?.lease.bytes ?? kept.cold?.bytes ?? 0 };
+      const counted = { tier: tierOf(kept), bytes: storedBytes(kept) };
       count(kept.tenant, counted, 1);
       kept.counted = counted;
     },
     drop,
     tiers(tenant) {
-      const { hot, warm, cold } = tenant === undefined ? all : (own.get(tenant) ?? none());
-      return { hot: { ...hot }, warm: { ...warm }, cold: { ...cold } };
+      const { hot, warm, cold, disk } = tenant === undefined ? all : (own.get(tenant) ?? none());
+      return { hot: { ...hot }, warm: { ...warm }, cold: { ...cold }, disk: { ...disk } };
     },
   };
 }

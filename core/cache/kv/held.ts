@@ -1,9 +1,9 @@
 // What is held of blocks. Pages: room for them on adapters, within a budget of their own; who has to go when it is short; and
 // giving them back. A block's pages lie on one adapter, one page a layer, on that of the block before it where there is
-// room. A block that has a package on the shelf too (packages.ts) is only without its pages then; others are forgotten.
-// Whose pages have to go, households.ts says; for one tenant's block nothing goes that follows it and is another's.
+// room. A block that has a package in memory (packages.ts) or a record on disk too (disk/) is only without its pages then; others
+// are forgotten. Whose pages have to go, households.ts says; for one tenant's block nothing goes that follows it and is another's.
 // Invariants: nothing is leased beyond the budget as it is then (it shrinks while an adapter is away), a lease is released
-// once, and each block has pages or a package.
+// once, and each block has pages, a package or a record.
 
 import type { CodedPages } from '../../codec/attention.ts';
 import { BLOCK_TOKENS, type Form, type Part, pageBytes, sameForm } from '../../codec/pages.ts';
@@ -14,7 +14,9 @@ import type { GpuLease } from '../../gpu/gpu-lease.ts';
 import type { Pool } from '../../gpu/pool.ts';
 import { type Course, DEFAULT_COURSE } from '../course.ts';
 import { type Block, type Blocks, createBlocks } from './blocks.ts';
-import { type Counted, createTierCount, type KvTiers } from './face.ts';
+import type { Place } from './disk/segments.ts';
+import { createDiskShelf, type DiskShelf, type KvDisk, NO_DISK } from './disk/shelf.ts';
+import { type Counted, createTierCount, type KvTiers, storedBytes } from './face.ts';
 import { type Asker, createHouseholds } from './households.ts';
 import { createShelf, type Package, type Packings, type Shelf } from './packages.ts';
 import type { Seals } from './seals.ts';
@@ -29,11 +31,12 @@ export interface Held extends CodedPages {
   readonly packing: Packings;
 }
 
-/** Where a block is: on an adapter, in memory, or in both. */
+/** Where a block is: on an adapter, in memory, on disk, or in several of them. */
 export interface Kept {
   hot: Held | undefined;
   cold: Package | undefined;
-  /** Whose it is, and of whose share its pages and its package are. */
+  disk?: Place | undefined;
+  /** Whose it is, and of whose share its pages, its package and its record are. */
   tenant: string;
   /** What K and V are told as, where that is not what their records are. */
   readonly grades: Readonly<Record<Part, string | undefined>>;
@@ -55,6 +58,13 @@ export interface HeldOptions {
   readonly leased: () => void;
   /** Of the shelf. */
   readonly coldBytesMax: number;
+  /** Where what has no room there goes; default: nowhere. */
+  readonly disk?: KvDisk | undefined;
+  /** Who has stored a block. */
+  readonly tenantsOf?: (block: KvBlock) => readonly string[];
+  readonly log?: (line: string) => void;
+  /** A block has a package. */
+  readonly packed?: () => void;
   /** By which strategy blocks leave. */
   readonly course?: Course;
   readonly now: () => number;
@@ -74,6 +84,7 @@ export interface Wanted {
 export interface HeldPages {
   readonly blocks: KvBlocks;
   readonly shelf: Shelf;
+  readonly disk: DiskShelf;
   /** Of pages. */
   readonly bytes: number;
   /** The most that it has ever been. */
@@ -114,14 +125,16 @@ export interface HeldPages {
   replace(block: KvBlock, old: Held, pages: Held): boolean;
   /** Pages for a block that had none, out of its package; where it has gone or has some, they go back at once: false. */
   returned(block: KvBlock, pages: Held): boolean;
-  /** Blocks whose turn it would be to leave a tier of pages, each as if those before it had; nobody comes or goes meanwhile. */
+  /** Blocks whose turn it would be to leave a tier, each as if those before it had; nobody comes or goes meanwhile. */
   wouldLeave(tier: string, asker?: Asker): Generator<KvBlock, void, void>;
   /** It is another tenant's from now on. */
   passOn(block: KvBlock, tenant: string): void;
-  /** Its pages go; false where it has no package, and all as it was. */
+  /** Its pages go; false where it has neither a package nor a record, and all as it was. */
   cool(block: KvBlock): boolean;
-  /** It is not what it was: its pages go, and without a package it is forgotten with what follows it, so many. */
-  damaged(block: KvBlock): number;
+  /** Its pages and its package go; false where it has no record, and all as it was. */
+  sink(block: KvBlock): boolean;
+  /** A part of it is not what it was: that goes, and where it has no other it is forgotten with what follows it, so many. */
+  damaged(block: KvBlock, part?: 'pages' | 'package' | 'record'): number;
   /** How much is in which tier; of a tenant's blocks, or of all. */
   tiers(tenant?: string): KvTiers;
   /** What contradicts the invariants, a line each; none if all is well. */
@@ -133,7 +146,7 @@ export interface HeldPages {
 /** Of the index: blocks with pages anywhere, and with pages on one adapter. */
 export const HOT = 'hot';
 export const hotOn = (adapter: string): string => `hot on ${adapter}`;
-const COLD = 'cold';
+export const COLD = 'cold';
 
 /** What becomes of a block that leaves its adapter; false where it stays. */
 type Goes = (block: KvBlock) => boolean;
@@ -157,6 +170,7 @@ export function createHeldPages({
   leased,
   left,
   moved,
+  ...more
 }: HeldOptions): HeldPages {
   const budget = () => share * pool.capacityBytes;
   let bytes = 0;
@@ -176,18 +190,33 @@ export function createHeldPages({
     partyOf: ({ tenant }) => households.numberOf(tenant),
     left(block, cause) {
       count.drop(block.kept);
+      disk.drop(block); // who reads it has its pages
       left(block, cause);
     },
-    bytesOf: ({ hot, cold }) => hot?.lease.bytes ?? cold?.bytes ?? 0,
+    bytesOf: storedBytes,
   });
   const shelf = createShelf({
     bytesMax: coldBytesMax,
     ...{ quota, households },
-    // whoever has no pages goes as a whole, and what follows with it
+    // whoever is nowhere else goes as a whole, and what follows with it
     leaving: ({ next }) =>
-      blocks.leaving(COLD, next).filter((block) => block.kept.hot !== undefined || blocks.isLast(block)),
+      blocks.leaving(COLD, next).filter((block) => block.kept.hot || block.kept.disk || blocks.isLast(block)),
+    forget: evict,
+    sunk: (block) => moved(block),
+    changed(block) {
+      blocks.changed(block);
+      if (block.kept.cold) more.packed?.();
+    },
+  });
+  const disk = createDiskShelf({
+    disk: more.disk ?? NO_DISK,
+    ...{ quota, households },
     forget: evict,
     changed: (block) => blocks.changed(block),
+    damaged: (block) => damaged(block, 'record'),
+    following: (block) => blocks.following(block.root, block),
+    tenantsOf: more.tenantsOf ?? (() => []),
+    log: more.log ?? (() => {}),
   });
   /** How many read pages now; and those that are no block's any more. */
   const readers = new Map<Held, number>();
@@ -216,7 +245,9 @@ export function createHeldPages({
   function capacity(): number {
     const own = bytes / Math.max(1, leases.size);
     const packed = shelf.packages > 0 ? shelf.bytes / shelf.packages : own;
-    return own > 0 && packed > 0 ? Math.floor(budget() / own + coldBytesMax / packed) : blocks.size;
+    const written = disk.segments.records > 0 ? disk.segments.bytes / disk.segments.records : packed;
+    if (own === 0 || packed === 0) return blocks.size;
+    return Math.floor(budget() / own + coldBytesMax / packed + disk.bytesMax / written);
   }
 
   function gone(block: KvBlock): void {
@@ -271,13 +302,16 @@ export function createHeldPages({
   /** Nothing that is another tenant's is forgotten with it. */
   const mayGo = (block: KvBlock): boolean =>
     block.kept.cold !== undefined ||
+    block.kept.disk !== undefined ||
     blocks.isLast(block) ||
     blocks.withFollowing(block).every(({ kept }) => kept.tenant === block.kept.tenant);
 
   function* wouldLeave(tier: string, asker?: Asker): Generator<KvBlock, void, void> {
-    const turns = households.turns('pages', budget(), asker);
+    const turns =
+      tier === COLD ? households.turns('packages', coldBytesMax, asker) : households.turns('pages', budget(), asker);
     for (const block of blocks.wouldLeave(tier, turns.next)) {
-      turns.wouldGive(block.kept.tenant, block.kept.hot?.lease.bytes ?? 0);
+      const { hot, cold, tenant } = block.kept;
+      turns.wouldGive(tenant, (tier === COLD ? cold?.bytes : hot?.lease.bytes) ?? 0);
       yield block;
     }
   }
@@ -292,11 +326,27 @@ export function createHeldPages({
   }
 
   function cool(block: KvBlock): boolean {
-    if (!block.kept.cold || !block.kept.hot) return false;
+    if (!(block.kept.cold || block.kept.disk) || !block.kept.hot) return false;
     setPages(block, undefined);
     shelf.spare(block, false);
     demotions++;
     moved(block);
+    return true;
+  }
+
+  function damaged(block: KvBlock, part: 'pages' | 'package' | 'record' = 'pages'): number {
+    const gone = loses(block, part) ? 0 : blocks.remove(block, 'damaged');
+    damages += Math.max(1, gone);
+    return gone;
+  }
+
+  /** False where it has nothing else. */
+  function loses(block: KvBlock, part: 'pages' | 'package' | 'record'): boolean {
+    if (part === 'pages') return cool(block);
+    const { hot, cold, disk: record } = block.kept;
+    if (!hot && !(part === 'package' ? record : cold)) return false;
+    if (part === 'package') shelf.drop(block);
+    else disk.drop(block);
     return true;
   }
 
@@ -348,6 +398,7 @@ export function createHeldPages({
   return {
     blocks,
     shelf,
+    disk,
     get bytes() {
       return bytes;
     },
@@ -424,7 +475,10 @@ export function createHeldPages({
         return false;
       }
       setPages(block, pages);
-      if (!sameForm(old.form, pages.form)) shelf.drop(block); // it is of what was
+      if (!sameForm(old.form, pages.form)) {
+        shelf.drop(block); // it is of what was
+        disk.drop(block);
+      }
       if (old.lease.adapter !== pages.lease.adapter) moved(block);
       return true;
     },
@@ -441,8 +495,9 @@ export function createHeldPages({
     },
     wouldLeave,
     passOn(block, tenant) {
-      const { hot, cold, tenant: before } = block.kept;
+      const { hot, cold, disk: record, tenant: before } = block.kept;
       // it has something throughout, with the one or the other
+      if (record) households.account(tenant, 'disk', record.bytes);
       if (cold) households.account(tenant, 'packages', cold.bytes);
       if (hot) households.account(tenant, 'pages', hot.lease.bytes);
       count.drop(block.kept);
@@ -453,14 +508,19 @@ export function createHeldPages({
       if (hot) leases.set(hot.lease, tenant);
       if (hot) households.account(before, 'pages', -hot.lease.bytes);
       if (cold) households.account(before, 'packages', -cold.bytes);
+      if (record) households.account(before, 'disk', -record.bytes);
     },
     cool,
-    tiers: count.tiers,
-    damaged(block) {
-      const gone = cool(block) ? 0 : blocks.remove(block, 'damaged');
-      damages += Math.max(1, gone);
-      return gone;
+    sink(block) {
+      if (!block.kept.disk) return false;
+      const isMoved = block.kept.hot !== undefined || block.kept.cold !== undefined;
+      setPages(block, undefined);
+      shelf.drop(block);
+      if (isMoved) moved(block);
+      return true;
     },
+    tiers: count.tiers,
+    damaged,
     faults() {
       const found: string[] = [];
       const sum = [...leases.keys()].reduce((all, lease) => all + lease.bytes, 0);
@@ -473,9 +533,13 @@ export function createHeldPages({
       const owners = new Set<GpuLease>();
       let [cold, packages] = [0, 0];
       const looked = createTierCount();
-      for (const { hash, parent, kept, removed } of blocks.all()) {
+      for (const block of blocks.all()) {
+        const { hash, parent, kept, removed } = block;
         if (removed || parent?.removed) found.push(`block ${hash} is found, and it or the one before it is removed`);
-        if (!kept.hot && !kept.cold) found.push(`block ${hash} is found, and has neither pages nor a package`);
+        if (!kept.hot && !kept.cold && !kept.disk)
+          found.push(`block ${hash} is found, and has neither pages nor a package nor a record`);
+        if (kept.disk && !kept.disk.segment.live.has(block))
+          found.push(`block ${hash} has a record in segment ${kept.disk.segment.number}, which does not know it`);
         looked.note({ ...kept, counted: undefined });
         cold += kept.cold?.bytes ?? 0;
         packages += kept.cold ? 1 : 0;
@@ -491,7 +555,7 @@ export function createHeldPages({
       if (cold > shelf.bytes || packages > shelf.packages)
         found.push(`packages have ${cold} bytes, and the shelf counts ${shelf.bytes}`);
       if (shelf.bytes > shelf.bytesMax) found.push(`the shelf has ${shelf.bytes} bytes of ${shelf.bytesMax}`);
-      return found;
+      return [...found, ...disk.faults()];
     },
     dropLost() {
       const lost = [...blocks.all()].filter(({ kept }) => kept.hot?.lease.lost);

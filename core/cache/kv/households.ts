@@ -1,4 +1,4 @@
-// What each tenant has of the room for KV, pages on adapters and packages in memory, and whose turn it is to give some of it.
+// What each tenant has of the room for KV, pages on adapters, packages in memory and records on disk, and whose turn it is to give some of it.
 // A block is that tenant's who stored it first; when that one forgets it, another's who has stored it too.
 // Quota: what would be more than a tenant's quota of the room, its own make room for.
 // Fair share: the room that is used, and what is asked for, divided by the tenants who have or want some. Who has most gives, whoever
@@ -7,7 +7,7 @@
 // A tenant's number is a party's of the index, and another's once it has nothing. Bookkeeping only.
 import type { Turn } from '../prefix/eviction.ts';
 
-export type Room = 'pages' | 'packages';
+export type Room = 'pages' | 'packages' | 'disk';
 
 /** A tenant that wants so many bytes more. */
 export interface Asker {
@@ -45,10 +45,10 @@ export function createHouseholds(quota: number, left: (number: number) => void):
 
   function account(tenant: string, room: Room, bytes: number): void {
     const number = () => numbersFree.pop() ?? households.size;
-    const one = households.get(tenant) ?? { number: number(), pages: 0, packages: 0 };
+    const one = households.get(tenant) ?? { number: number(), pages: 0, packages: 0, disk: 0 };
     households.set(tenant, one);
     one[room] += bytes;
-    if (one.pages > 0 || one.packages > 0) return;
+    if (one.pages > 0 || one.packages > 0 || one.disk > 0) return;
     households.delete(tenant);
     numbersFree.push(one.number);
     left(one.number);

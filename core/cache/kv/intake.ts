@@ -88,16 +88,18 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
   /** Of this chain, once one is known; else those of the body's own first block. */
   let means: Means | undefined = blocksBefore === 0 && blockCount > 0 ? createMeans(shape) : undefined;
   let cutShort: Intake['cutShort'];
+  /** What the first block of the chain tells may have to come from disk. */
+  let recognizing: Promise<void> | undefined;
 
   function takeTokens({ bytes }: Piece, length: number, offset: number): void {
     const begin = offset - layout.headerBytes - body.tokens.begin;
     if (begin < 0 || begin >= tokenBytes.length) return;
     tokenBytes.set(bytes.subarray(0, length), begin);
     tokensLeft -= length;
-    if (tokensLeft === 0) recognize();
+    if (tokensLeft === 0) recognizing = recognize();
   }
 
-  function recognize(): void {
+  async function recognize(): Promise<void> {
     if (made.size > 0) return; // K or V came first: who else holds a block may lose it yet, and half of ours would be missing
     known = held.blocks.match(root, tokens.subarray(0, blockCount * BLOCK_TOKENS));
     if (known.blocks.length < blocksBefore)
@@ -107,8 +109,16 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
         { matchedTokens: known.tokens },
       );
     release = held.blocks.hold(known.blocks);
-    const first = known.blocks[0]?.kept;
-    if (first) means = (first.hot ?? first.cold)?.means;
+    const [first] = known.blocks;
+    if (!first) return;
+    const read = first.kept.hot ?? first.kept.cold ?? (await held.disk.read(first));
+    if (read) {
+      means = read.means;
+      return;
+    }
+    release(); // it could not be read, and is forgotten with what followed it: as if it had never been held
+    release = () => {};
+    await recognize();
   }
 
   /** Where a block is to be written; undefined where it is not. */
@@ -144,7 +154,9 @@ export function openIntake(layout: Layout, options: IntakeOptions): Intake {
 
   async function take(piece: Piece, length: number, offset: number): Promise<void> {
     const rows = rowsAt(layout, body, offset);
-    if (!rows) return takeTokens(piece, length, offset);
+    if (!rows) takeTokens(piece, length, offset);
+    if (recognizing) await recognizing;
+    if (!rows) return;
     if (blocksBefore > 0 && !known)
       throw problem('kv_malformed', 'Of a sequence whose beginning is held, the tokens must come before k and v.');
     const rowBytes = vectorBytes(body);

@@ -1,7 +1,7 @@
 // The KV of token sequences: stored as blocks of 64 tokens in coded pages on adapters, found again by the longest held
 // beginning, given back as tensors, and attended over where it lies. What is not read for a while goes to memory, compressed, and
-// comes back as soon as it is (demotion.ts, returns.ts). What an adapter loses that is not there is gone, and is stored
-// again by whoever needs it.
+// from there to disk, and comes back as soon as it is (demotion.ts, disk/spill.ts, returns.ts). What an adapter loses that is not there
+// is gone, and is stored again by whoever needs it. What is on disk is there again after a restart (disk/restore.ts).
 // Each page has a seal (seals.ts): load and moves look at all they read, attention at what nobody has for a while.
 // Invariants: whoever reads a block holds it, so that it cannot leave; nothing of one scope is ever found from another.
 
@@ -18,6 +18,9 @@ import { type KvCalls, openCalls } from './calls.ts';
 import { createCanary } from './canary.ts';
 import { type KvVerified, verifyAll } from './check.ts';
 import { createDemotion } from './demotion.ts';
+import { restore } from './disk/restore.ts';
+import type { KvDisk } from './disk/shelf.ts';
+import { createSpill } from './disk/spill.ts';
 import type { KvEvents } from './events.ts';
 import { face } from './face.ts';
 import { createHeldPages, type KvBlock } from './held.ts';
@@ -41,6 +44,8 @@ export interface KvOptions {
   readonly window: Window;
   /** Memory for what has no room on adapters. */
   readonly coldBytesMax: number;
+  /** Where what has no room there goes; default: it is forgotten. */
+  readonly disk?: KvDisk;
   /** How it begins. */
   readonly course?: Course;
   /** What callers are thought to compute: what comes back from memory slower than that, does not. */
@@ -84,19 +89,27 @@ export interface Kv extends KvCalls {
 }
 
 const SWEEP_MS = 5000;
+/** What is not on disk at the end gets so long to go there. */
+const SAVE_MS_MAX = 4000;
 
 export function openKv(options: KvOptions): Kv {
   const { pool, pieces, now } = options;
-  const book = createBook(now, (block) => {
-    const { tier, adapter } = face(block);
-    return { tier, adapter };
-  });
+  const book = createBook(
+    now,
+    (block) => {
+      const { tier, adapter } = face(block);
+      return { tier, adapter };
+    },
+    (block) => held.disk.noted(block),
+  );
   const course: Course = { ...(options.course ?? DEFAULT_COURSE) };
   const held = createHeldPages({
     ...options,
     course,
     moved: book.moved,
     leased: () => demotion.wake(),
+    packed: () => spill.wake(),
+    tenantsOf: book.stakes.tenantsOf,
     left(block, cause) {
       pins.drop(block);
       book.left(block, cause);
@@ -104,7 +117,8 @@ export function openKv(options: KvOptions): Kv {
     },
   });
   const { blocks } = held;
-  const demotion = createDemotion(held, pieces);
+  const spill = createSpill(held);
+  const demotion = createDemotion(held, pieces, spill.ahead);
   /** Software adapters have kernels of their own. */
   const isGpu = (adapter: string): boolean => pool.reportOf(adapter).software === false;
   const canary = createCanary({ held, ...options.canary, isGpu, log: options.log });
@@ -122,6 +136,14 @@ export function openKv(options: KvOptions): Kv {
   let sweeping: Promise<void> | undefined;
   let closed = false;
   const timer = setInterval(sweep, SWEEP_MS).unref();
+  if (options.disk) restoreAll(options.disk);
+
+  function restoreAll({ found }: KvDisk): void {
+    const { segments } = held.disk;
+    const stored = (block: KvBlock, tenant: string) => void book.stakes.take([block], tenant);
+    const count = restore({ found, segments, blocks, stored, now });
+    if (count > 0) options.log(`${count} blocks of KV on disk, ${(segments.bytes / 2 ** 20).toFixed(1)} MiB`);
+  }
 
   /** A step for each block. */
   function* expire(): Generator<undefined, void, void> {
@@ -171,6 +193,8 @@ export function openKv(options: KvOptions): Kv {
     async settled() {
       await canary.idle();
       await demotion.settled();
+      await spill.settled();
+      await held.disk.settled();
     },
     async close() {
       clearInterval(timer);
@@ -178,14 +202,16 @@ export function openKv(options: KvOptions): Kv {
       await sweeping;
       book.events.close();
       await canary.idle();
+      await spill.save(pack, AbortSignal.timeout(SAVE_MS_MAX));
       await demotion.close();
       await returns.close();
+      await held.disk.settled();
     },
   };
 }
 
 /** What a block takes on an adapter, be it there or not. */
 function pagesOf({ root, kept }: KvBlock): number {
-  const form = (kept.hot ?? kept.cold)?.form;
+  const form = (kept.hot ?? kept.cold ?? kept.disk)?.form;
   return form ? pageBytes(root.shape, form) * root.shape.layers : 0;
 }

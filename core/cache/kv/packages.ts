@@ -1,7 +1,8 @@
 // The cold shelf: packages of blocks in memory, compressed, within a budget of its own. A block has one beside its pages, so
 // that it can leave its adapter at once, or instead of them.
 // Invariant: packages and the room that is reserved for some yet to be made never take more than the budget. Who leaves for
-// others is the index's say, and whose turn it is that of households.ts: a package whose block has pages goes alone, else the block is forgotten. Before all others go those
+// others is the index's say, and whose turn it is that of households.ts: a package whose block has pages or a record on disk goes alone,
+// else the block is forgotten. Before all others go those
 // of blocks that came back to an adapter: what was lost with them can be made again.
 import type { Means } from '../../codec/means.ts';
 import type { Packed, Packing } from '../../codec/packing-desk.ts';
@@ -41,6 +42,8 @@ export interface Shelf {
   readonly packages: number;
   /** Packages that left for others. */
   readonly evictions: number;
+  /** So many have to go for what is asked for; none where there is room. */
+  bytesOver(asker: Asker): number;
   /** For a tenant's block; undefined where even with all gone that may leave there is not so much. */
   reserve(asker: Asker): Reserved | undefined;
   /** It has pages again; or has no longer. */
@@ -56,13 +59,16 @@ export interface ShelfOptions {
   readonly households: Pick<Households, 'account' | 'bytesOf' | 'turns'>;
   /** Blocks whose packages may go, the first one of whose turn it is first. */
   readonly leaving: (turns: Turns) => Iterable<KvBlock>;
-  /** Of a block that has no pages. */
+  /** Of a block that is nowhere else. */
   readonly forget: (block: KvBlock) => void;
+  /** It is on disk only. */
+  readonly sunk?: (block: KvBlock) => void;
   /** It has a package, or has none any more. */
   readonly changed: (block: KvBlock) => void;
 }
 
-export function createShelf({ bytesMax, quota = 1, households, leaving, forget, changed }: ShelfOptions): Shelf {
+export function createShelf(options: ShelfOptions): Shelf {
+  const { bytesMax, quota = 1, households, leaving, forget, changed, sunk } = options;
   let bytes = 0;
   let bytesMost = 0;
   let packages = 0;
@@ -109,6 +115,8 @@ export function createShelf({ bytesMax, quota = 1, households, leaving, forget, 
     get evictions() {
       return evictions;
     },
+    bytesOver: ({ tenant, bytes: wanted }) =>
+      Math.max(0, bytes + wanted - bytesMax, households.bytesOf(tenant, 'packages') + wanted - quota * bytesMax),
     reserve(asker) {
       const { tenant, bytes: wanted } = asker;
       const fits = () => bytes + wanted <= bytesMax && isWithinQuota(asker);
@@ -116,8 +124,10 @@ export function createShelf({ bytesMax, quota = 1, households, leaving, forget, 
       for (const block of whoLeaves(asker)) {
         if (fits()) break;
         evictions++;
-        if (block.kept.hot) drop(block);
-        else forget(block);
+        const { hot, disk } = block.kept;
+        if (!hot && !disk) forget(block);
+        else drop(block);
+        if (!hot && disk) sunk?.(block);
       }
       if (!fits()) return undefined;
       take(tenant, wanted);

@@ -1,6 +1,7 @@
-// Blocks back from the cold shelf to an adapter, as soon as somebody reads them: packages up through a piece, decoded there,
-// and compared with the seals that their pages had. Each block comes back once however many wait for it.
-// What a return costs is measured; a block whose return would take longer than computing its tokens anew is not brought back
+// Blocks back from memory or disk to an adapter, as soon as somebody reads them: packages up through a piece, decoded there,
+// and compared with the seals that their pages had. Each block comes back once however many wait for it. One whose record on disk
+// cannot be read is forgotten with what follows it, and whoever asked finds a shorter beginning.
+// What a return costs is measured, from memory and from disk; a block whose return would take longer than computing its tokens anew is not brought back
 // (but for one now and then, to measure again), and whoever asked finds a shorter beginning.
 import { SEAL_WORDS } from '../../codec/checksum.ts';
 import { isWhole, unpack } from '../../codec/packing.ts';
@@ -19,6 +20,8 @@ const BATCH_BLOCKS = 32;
 /** A new measurement weighs so much; one that is far above the rest counts as so many times those. */
 const WEIGHT = 0.25;
 const OUTLIER = 4;
+/** Batches from disk that are in memory at once, read and not yet on their adapter. */
+const LANES = 4;
 /** Of so many blocks that are not worth it, one is brought back. */
 const TRIAL = 16;
 /** So often packages are made for those that would have to be forgotten for it. */
@@ -44,14 +47,34 @@ export interface Returns {
   read(blocks: readonly KvBlock[], signal: AbortSignal): Promise<Reading>;
   /** Brings back what is cold, worth it or not, as far as there is room. */
   fetch(blocks: readonly KvBlock[], signal: AbortSignal): Promise<void>;
-  stats(): { returned: number; declined: number; ms: number; nsPerByte: number };
+  /** Out of memory and off the disk. */
+  stats(): Readonly<Record<Source, ReturnStats>>;
   close(): Promise<void>;
 }
 
-type Wanted = (cold: Package) => boolean;
+export interface ReturnStats {
+  readonly returned: number;
+  readonly declined: number;
+  readonly ms: number;
+  readonly nsPerByte: number;
+}
+
+/** Of a block without pages: where it comes back from, and how much that is. */
+type Source = 'memory' | 'disk';
+interface Coming {
+  readonly source: Source;
+  readonly bytes: number;
+}
+type Wanted = (coming: Coming) => boolean;
+
+function comingOf({ cold, disk }: Kept): Coming | undefined {
+  if (cold) return { source: 'memory', bytes: cold.bytes };
+  return disk && { source: 'disk', bytes: disk.bytes };
+}
 
 interface Leased {
   readonly block: KvBlock;
+  readonly source: Source;
   readonly from: Package;
   readonly lease: GpuLease;
 }
@@ -59,10 +82,10 @@ interface Leased {
 export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond }: ReturnsOptions): Returns {
   const closing = new AbortController();
   const underWay = new Map<Kept, Promise<void>>();
-  const done = { returned: 0, declined: 0, ms: 0 };
-  let batches = 0;
-  let msPerByte = 0;
+  const meters = { memory: createMeter(), disk: createMeter() };
   let turn: Promise<unknown> = Promise.resolve();
+  const lanes: Promise<unknown>[] = Array.from({ length: LANES }, () => Promise.resolve());
+  let lane = 0;
 
   async function read(blocks: readonly KvBlock[], signal: AbortSignal): Promise<Reading> {
     const letGo = held.blocks.hold(blocks);
@@ -94,25 +117,26 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   function batchFrom(blocks: readonly KvBlock[], first: number, wanted: Wanted): KvBlock[] {
     const batch: KvBlock[] = [];
     let bytes = 0;
+    let source: Source | undefined;
     for (const block of blocks.slice(first, first + BATCH_BLOCKS)) {
-      const { hot, cold } = block.kept;
-      if (hot || !cold || underWay.has(block.kept)) break;
-      bytes += cold.bytes;
+      const coming = block.kept.hot || underWay.has(block.kept) ? undefined : comingOf(block.kept);
+      source ??= coming?.source;
+      if (!coming || coming.source !== source) break;
+      bytes += coming.bytes;
       if (batch.length > 0 && bytes > BATCH_BYTES) break;
-      if (!wanted(cold)) break;
+      if (!wanted(coming)) break;
       batch.push(block);
     }
     return batch;
   }
 
-  function isWorth({ bytes }: Package): boolean {
-    if (msPerByte * bytes <= (BLOCK_TOKENS / recomputeTokensPerSecond) * 1000) return true;
-    return done.declined++ % TRIAL === TRIAL - 1;
-  }
+  const isWorth = ({ source, bytes }: Coming): boolean =>
+    meters[source].isWorth(bytes, (BLOCK_TOKENS / recomputeTokensPerSecond) * 1000);
 
   async function comeBack(batch: readonly KvBlock[]): Promise<void> {
     if (batch.length === 0) return;
-    const coming = bringNow(batch).finally(() => {
+    const isOnDisk = batch.some(({ kept }) => !kept.cold);
+    const coming = (isOnDisk ? inLane(() => bringNow(batch)) : bringNow(batch)).finally(() => {
       for (const { kept } of batch) underWay.delete(kept);
     });
     for (const { kept } of batch) underWay.set(kept, coming);
@@ -123,8 +147,11 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   async function bringNow(batch: readonly KvBlock[]): Promise<void> {
     const begun = performance.now();
     const open = new Set<Leased>();
+    const source = (batch[0] && comingOf(batch[0].kept)?.source) ?? 'memory';
+    const { done, measure } = meters[source];
+    const packages = await packagesOf(batch);
     try {
-      await inTurn(() => leaseFor(batch, open));
+      await inTurn(() => leaseFor(batch, packages, source, open));
       const leased = [...open];
       for (const some of Map.groupBy(leased, ({ lease }) => lease.adapter).values()) {
         for (const [own, pages] of await unpacked(some)) {
@@ -141,6 +168,20 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
     }
   }
 
+  function inLane<T>(work: () => Promise<T>): Promise<T> {
+    lane = (lane + 1) % LANES;
+    const mine = (lanes[lane] ?? Promise.resolve()).then(work);
+    lanes[lane] = mine.catch(() => {});
+    return mine;
+  }
+
+  /** Of the first of them, up to one that cannot be read. */
+  async function packagesOf(batch: readonly KvBlock[]): Promise<Package[]> {
+    const found = await Promise.all(batch.map(async (block) => block.kept.cold ?? (await held.disk.read(block))));
+    const missing = found.indexOf(undefined);
+    return found.slice(0, missing < 0 ? found.length : missing).flatMap((own) => own ?? []);
+  }
+
   /** One after the other: what one has made room for, the next does not take. */
   function inTurn<T>(work: () => Promise<T>): Promise<T> {
     const mine = turn.then(work);
@@ -149,20 +190,28 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   }
 
   /** Pages for as many of them as there is room for, near those before them. */
-  async function leaseFor(batch: readonly KvBlock[], found: Set<Leased>): Promise<void> {
-    for (const [tenant, own] of Map.groupBy(batch, ({ kept }) => kept.tenant))
-      await demotion.ahead({ tenant, bytes: own.reduce((sum, block) => sum + bytesOf(block), 0) }, closing.signal);
+  async function leaseFor(
+    batch: readonly KvBlock[],
+    packages: readonly Package[],
+    source: Source,
+    found: Set<Leased>,
+  ): Promise<void> {
+    const all = packages.flatMap((from, i) => (batch[i] ? [{ block: batch[i], from }] : []));
+    for (const [tenant, own] of Map.groupBy(all, ({ block }) => block.kept.tenant)) {
+      const bytes = own.reduce((sum, { block, from }) => sum + pagesFor(block, from), 0);
+      await demotion.ahead({ tenant, bytes }, closing.signal);
+    }
     let near = batch[0]?.parent?.kept.hot?.lease;
-    for (const block of batch) {
-      const from = block.kept.cold;
-      if (!from) break;
+    for (const [i, block] of batch.entries()) {
+      const from = packages[i];
+      if (!from || block.removed) break;
       try {
         near = await roomFor(block, from.form, near);
       } catch (error) {
         if (error instanceof Problem && error.code === 'capacity_exhausted') break;
         throw error;
       }
-      found.add({ block, from, lease: near });
+      found.add({ block, source, from, lease: near });
     }
   }
 
@@ -173,7 +222,7 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
     for (let tries = 0; tries < AHEAD_TRIES; tries++) {
       const lease = held.leaseKeeping(wanted, near);
       if (lease) return lease;
-      await demotion.ahead({ tenant, bytes: bytesOf(block) }, closing.signal);
+      await demotion.ahead({ tenant, bytes: pagesFor(block, { form }) }, closing.signal);
     }
     return held.lease(wanted, near);
   }
@@ -200,9 +249,9 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
 
   /** Of what loses something on the way, each part by itself: its pages' seals will be others. */
   function assertWhole(some: readonly Leased[]): void {
-    for (const { block, from } of some) {
+    for (const { block, source, from } of some) {
       if (from.seals || from.layers.every(({ k, v }) => isWhole(k) && isWhole(v))) continue;
-      held.damaged(block);
+      held.damaged(block, PARTS[source]);
       throw damagedProblem(block, undefined);
     }
   }
@@ -214,26 +263,18 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
     );
     const found = new Map<Leased, Held>();
     for (const [i, own] of some.entries()) {
-      const { from, lease, block } = own;
+      const { from, source, lease, block } = own;
       const seals = fresh[i];
       if (!seals) throw new Error('pages were given no seals');
       const odd = from.seals ? seals.words.findIndex((word, at) => word !== from.seals?.[at]) : -1;
       if (odd >= 0 && !lease.lost) {
-        held.damaged(block);
+        held.damaged(block, PARTS[source]);
         throw damagedProblem(block, Math.floor(odd / SEAL_WORDS));
       }
       const { form, wanted, means, packing } = from;
       found.set(own, { lease, form, wanted, means, seals, packing: from.seals ? packing : packedOnce(packing) });
     }
     return found;
-  }
-
-  /** The first one compiles its kernels, and says nothing of others. */
-  function measure(ms: number, bytes: number): void {
-    done.ms += ms;
-    if (bytes === 0 || batches++ === 0) return;
-    const now = ms / bytes;
-    msPerByte = msPerByte === 0 ? now : msPerByte + WEIGHT * (Math.min(now, OUTLIER * msPerByte) - msPerByte);
   }
 
   return {
@@ -246,7 +287,7 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
         letGo();
       }
     },
-    stats: () => ({ ...done, nsPerByte: msPerByte * 1e6 }),
+    stats: () => ({ memory: meters.memory.stats(), disk: meters.disk.stats() }),
     async close() {
       closing.abort();
       await Promise.allSettled(underWay.values());
@@ -255,8 +296,32 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
 }
 
 /** Of the pages that it had, and is to have again. */
-const bytesOf = ({ root, kept }: KvBlock): number =>
-  kept.cold ? pageBytes(root.shape, kept.cold.form) * root.shape.layers : 0;
+const pagesFor = ({ root: { shape } }: KvBlock, { form }: Pick<Package, 'form'>): number =>
+  pageBytes(shape, form) * shape.layers;
+
+const PARTS = { memory: 'package', disk: 'record' } as const;
+
+/** What returns from one place cost. */
+function createMeter() {
+  const done = { returned: 0, declined: 0, ms: 0 };
+  let batches = 0;
+  let msPerByte = 0;
+  return {
+    done,
+    isWorth(bytes: number, msMax: number): boolean {
+      if (msPerByte * bytes <= msMax) return true;
+      return done.declined++ % TRIAL === TRIAL - 1;
+    },
+    /** The first one compiles its kernels, and says nothing of others. */
+    measure(ms: number, bytes: number): void {
+      done.ms += ms;
+      if (bytes === 0 || batches++ === 0) return;
+      const now = ms / bytes;
+      msPerByte = msPerByte === 0 ? now : msPerByte + WEIGHT * (Math.min(now, OUTLIER * msPerByte) - msPerByte);
+    },
+    stats: (): ReturnStats => ({ ...done, nsPerByte: msPerByte * 1e6 }),
+  };
+}
 
 /** What has lost something on its way loses nothing more on the next. */
 function packedOnce({ k, v }: Packings): Packings {

@@ -88,8 +88,8 @@ export function forget(held: HeldPages, block: KvBlock | undefined, pages: Held 
 export function damagedProblem(block: KvBlock | undefined, layer: number | undefined): Problem {
   const matchedTokens = block ? block.index * block.tokens.length : 0;
   const cure =
-    block?.kept.cold && !block.removed
-      ? 'It is still in memory: send the request again.'
+    block && !block.removed
+      ? 'There is another copy of it: send the request again.'
       : `It is forgotten, with what followed it; store the tokens from ${matchedTokens} on again.`;
   return problem(
     'kv_damaged',

@@ -3,10 +3,20 @@ import type { KvPolicy } from '../../contract/policy.ts';
 import { kvPolicyAnswer } from '../policy-report.ts';
 import type { CanaryStats } from './canary.ts';
 import type { Demotion } from './demotion.ts';
+import type { DiskStats } from './disk/shelf.ts';
 import type { KvTiers } from './face.ts';
 import type { HeldPages } from './held.ts';
 import type { Pins } from './pins.ts';
 import type { Returns } from './returns.ts';
+
+/** Of the disk shelf, and the way back. */
+export interface KvDiskStats extends DiskStats {
+  returned: number;
+  /** Asked for, and not brought back as that would have taken too long. */
+  declined: number;
+  returnMs: number;
+  nsPerByte: number;
+}
 
 /** Of the cold shelf, and the ways there and back. */
 export interface KvMemoryStats {
@@ -40,6 +50,7 @@ export interface KvStats {
   bytesMost: number;
   tiers: KvTiers;
   memory: KvMemoryStats;
+  disk: KvDiskStats;
   evictions: number;
   lost: number;
   /** Blocks that were found damaged, and those that were forgotten as they followed one. */
@@ -60,9 +71,9 @@ export type KvTenantStats = Pick<KvStats, 'blocks' | 'bytes' | 'tiers' | 'tokens
 
 export function tenantStatsOf(held: HeldPages, tenant: string, tokens: KvStats['tokens']): KvTenantStats {
   const tiers = held.tiers(tenant);
-  const { hot, warm, cold } = tiers;
+  const { hot, warm, cold, disk } = tiers;
   return {
-    blocks: hot.blocks + warm.blocks + cold.blocks,
+    blocks: hot.blocks + warm.blocks + cold.blocks + disk.blocks,
     bytes: hot.bytes + warm.bytes,
     tiers,
     tokens: { ...tokens },
@@ -87,6 +98,7 @@ export function statsOf(parts: StatsParts): KvStats {
     bytesMost: held.bytesMost,
     tiers: held.tiers(),
     memory: memoryOf(parts),
+    disk: diskOf(parts),
     evictions: held.evictions,
     damaged: held.damages,
     ...count,
@@ -99,11 +111,16 @@ export function statsOf(parts: StatsParts): KvStats {
 
 function memoryOf({ held, demotion, returns }: StatsParts): KvMemoryStats {
   const { packed, packedBytes, pageBytes, ms, failures } = demotion.stats();
-  const { returned, declined, ms: returnMs, nsPerByte } = returns.stats();
+  const { returned, declined, ms: returnMs, nsPerByte } = returns.stats().memory;
   const { bytes, bytesMost, bytesMax, packages, evictions } = held.shelf;
   return {
     ...{ bytes, bytesMost, bytesMax, packages, evictions, failures },
     ...{ packed, packedBytes, savedBytes: pageBytes - packedBytes, packMs: Math.round(ms) },
     ...{ demotions: held.demotions, returned, declined, returnMs: Math.round(returnMs), nsPerByte },
   };
+}
+
+function diskOf({ held, returns }: StatsParts): KvDiskStats {
+  const { returned, declined, ms, nsPerByte } = returns.stats().disk;
+  return { ...held.disk.stats(), returned, declined, returnMs: Math.round(ms), nsPerByte };
 }

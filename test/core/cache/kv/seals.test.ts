@@ -75,7 +75,7 @@ test('verify() looks at all that is held, and says which block is damaged', asyn
   const [first, second] = [sequence(random, [3, 2, 64 * 70, 64]), sequence(random, [2, 1, 64 * 2, 128])];
   await storeKv(engine, first, { codecK: 'tq4', codecV: 'q8r' });
   const { blocks } = await storeKv(engine, second);
-  assert.deepEqual(await engine.kv.verify(patience()), { pages: 3 * 70 + 2 * 2, packages: 0, faults: [] });
+  assert.deepEqual(await engine.kv.verify(patience()), { pages: 3 * 70 + 2 * 2, packages: 0, records: 0, faults: [] });
   const lease = leases.at(-1);
   assert.ok(lease);
   await flipBit(engine, lease, 0, random.below(lease.pageBytes * 8));
