@@ -151,7 +151,7 @@ for (const [name, url] of [
     });
     assert.deepEqual(
       removed.map((event) => event.type === 'BlockRemoved' && [event.hash, event.cause]),
-      hashes.map((hash) => [hash, 'cleared']),
+      hashes.toReversed().map((hash) => [hash, 'cleared']),
     );
     const ids = [stored, ...removed].map((event) => event?.id ?? 0);
     assert.deepEqual(
