@@ -47,7 +47,7 @@ import { openChangingStore } from './store/changing.ts';
 import { realDisk } from './store/disk.ts';
 import { openStore, type Store } from './store/store.ts';
 import { wholeTensor } from './tensor-answers.ts';
-import { assertSettled, foldersOf } from './upgrade/journal.ts';
+import { assertSettled } from './upgrade/journal.ts';
 
 const STOP_MS_MAX = 9_500;
 /** Of a tensor that the edge is to keep. */
@@ -287,18 +287,22 @@ interface Erased {
 
 /** All that remembers something of a tenant, in the order in which it is erased. */
 function placesOf(dataDir: string, { database, keyring, cache, kv, store, backupFolder, adminKeyid }: Erased): Place[] {
-  const { before, after, next } = foldersOf(dataDir);
   return [
-    inDatabase(async (tenant) => {
-      const { keyids, tenants } = await eraseTenant(database.query, tenant, adminKeyid);
-      for (const keyid of keyids) keyring.forget(keyid);
-      return { keys: keyids.length, tenants };
-    }),
+    inDatabase(
+      async (tenant) => {
+        const { keyids, tenants } = await eraseTenant(database.query, tenant, adminKeyid);
+        for (const keyid of keyids) keyring.forget(keyid);
+        return { keys: keyids.length, tenants };
+      },
+      dataDir,
+      realDisk,
+    ),
     amongTensors(cache),
     amongKv(kv),
     onDisk(store),
-    inBackups(backupFolder, realDisk),
-    inThePast([before, after, next], realDisk),
+    // Those of before BACKUP_DIR was set too.
+    inBackups([...new Set([backupFolder, join(dataDir, 'backups')])], realDisk),
+    inThePast(dataDir, realDisk),
   ];
 }
 

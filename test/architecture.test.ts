@@ -35,7 +35,10 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'core/store': ['core/contract'],
   'core/backups': ['core/contract', 'core/store', 'db'],
   'core/cache': ['core/contract', 'core/gpu', 'core/codec', 'core/store'],
-  'core/erasure': ['core/contract', 'core/cache', 'core/store', 'core/secrets.ts'],
+  'core/erasure': [
+    ...['core/contract', 'core/cache', 'core/store', 'core/secrets.ts'],
+    ...['core/backups/names.ts', 'core/backups/placing.ts'], // what they are called
+  ],
   'core/upgrade': ['core/contract', 'core/store', 'core/config.ts', 'core/presets.ts', 'db'],
   'core/cluster': ['core/contract'],
   'core/jobs': ['core/contract', 'core/cluster', 'db'],

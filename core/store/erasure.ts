@@ -67,6 +67,11 @@ export async function holdsTenant(disk: Disk, folder: string, tenant: string): P
         if (!isRecords && below !== 'packs') continue;
         if ((await readWhole(disk, join(above, below, name)))?.includes(said)) return true;
       }
+  for (const beside of ['.', 'journal', 'restored'])
+    for (const name of await disk.list(join(folder, beside))) {
+      if (beside !== 'journal' && !/\.jsonl?$/.test(name)) continue;
+      if ((await readWhole(disk, join(folder, beside, name)))?.includes(JSON.stringify(tenant))) return true;
+    }
   const aside = await disk.list(join(folder, 'quarantine'));
   if (aside.some((name) => name.includes(hash) || !name.endsWith('.safetensors'))) return true;
   const old = join(folder, OLD_STORE);
