@@ -8,8 +8,8 @@ export interface Incoming {
   write(piece: Uint8Array, length: number, position: number): Promise<void>;
   /** All of it, if it is in memory. */
   inline(bytes: number): Uint8Array | undefined;
-  /** In a file, synced and in its place, if it is not. */
-  keep(tenant: string, digest: string, bytes: number): Promise<void>;
+  /** In a file, synced and in its place, if it is not; `counts` is told when it is counted by itself. */
+  keep(tenant: string, digest: string, bytes: number, counts: () => void): Promise<void>;
   abandon(): Promise<void>;
 }
 
@@ -57,11 +57,11 @@ export async function openIncoming(files: PayloadFiles, aligned: boolean): Promi
       await (await spilled).file.write(piece, length, position);
     },
     inline: (bytes) => (spilled ? undefined : memory.subarray(0, Math.min(end, bytes))),
-    async keep(tenant, digest, bytes) {
+    async keep(tenant, digest, bytes, counts) {
       if (!spilled) return;
       const { path, file } = await spilled;
       await file.finish(bytes);
-      await files.keep(path, tenant, digest);
+      await files.keep(path, tenant, digest, counts);
     },
     async abandon() {
       memory = Buffer.alloc(0);

@@ -23,9 +23,13 @@ export interface Packs {
   readonly counts: { groups: number; frames: number; failedSyncs: number };
   /**
    * On disk, synced, when it resolves. `settled` is told at once where the frames lie, in the order of all groups, and gives
-   * what the journal is to know.
+   * what the journal is to know. `counting` gives back room in the budget that was taken for the frames, which count from then on.
    */
-  append(frames: readonly FrameToWrite[], settled: (places: readonly Place[]) => readonly Row[]): Promise<void>;
+  append(
+    frames: readonly FrameToWrite[],
+    settled: (places: readonly Place[]) => readonly Row[],
+    counting?: () => void,
+  ): Promise<void>;
   /** A frame as it lies there; shorter if its pack ends before. */
   read(place: Place): Promise<Buffer>;
   /** A number for a pack that somebody else writes. */
@@ -62,6 +66,7 @@ interface Waiting {
   readonly frames: readonly FrameToWrite[];
   readonly bytes: number;
   readonly settled: (places: readonly Place[]) => readonly Row[];
+  readonly counting: () => void;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -163,6 +168,7 @@ export function createPacks({
   async function write(group: readonly Waiting[], firstSeq: number, isSecond: boolean): Promise<Place[][]> {
     const pack = await open();
     const { places, bytes } = encode(group, pack, firstSeq);
+    for (const { counting } of group) counting();
     if (!budget.take(bytes.length, group.every(isRemoval) ? 'removal' : 'tidying'))
       throw budgetIsTaken(budget.bytesMax);
     try {
@@ -237,12 +243,12 @@ export function createPacks({
       return active?.number ?? last?.number;
     },
     counts,
-    async append(frames, settled) {
+    async append(frames, settled, counting = () => {}) {
       while (waitingBytes > WAITING_BYTES_MAX) await running;
       const bytes = frames.reduce((sum, { payload }) => sum + 512 + (payload?.length ?? 0), 0);
       const done = Promise.withResolvers<void>();
       waitingBytes += bytes;
-      waiting.push({ frames, bytes, settled, ...done });
+      waiting.push({ frames, bytes, settled, counting, ...done });
       running ??= run().finally(() => {
         running = undefined;
       });

@@ -20,8 +20,8 @@ export interface PayloadFiles {
   begin(aligned: boolean): Promise<{ readonly path: string; readonly file: PayloadFile }>;
   /** To be read. */
   open(tenant: string, digest: string): Promise<Pick<DiskFile, 'read' | 'close'>>;
-  /** Finished, it takes the place of whatever has its name; synced when it resolves, and counted. */
-  keep(path: string, tenant: string, digest: string): Promise<void>;
+  /** Finished, it takes the place of whatever has its name; counted when `counts` is told, synced when it resolves. */
+  keep(path: string, tenant: string, digest: string, counts: () => void): Promise<void>;
   remove(tenant: string, digest: string): Promise<void>;
   /** A file out of the way; one that is larger than all of the quarantine may be is removed. */
   setAside(path: string): Promise<void>;
@@ -102,12 +102,13 @@ export async function openPayloadFiles(
       const path = join(incoming, `${next++}${SUFFIX}`);
       return { path, file: await createPayloadFile(disk, path, aligned) };
     },
-    async keep(path, tenant, digest) {
+    async keep(path, tenant, digest, counts) {
       const target = pathOf(tenant, digest);
       const before = Math.max(0, disk.sizeOf(target));
       await disk.rename(path, target);
       giveOnceClosed(target, before);
       budget.add(disk.sizeOf(target));
+      counts(); // in the same turn: counted twice, it would leave no room for removals
       disk.reached('payload renamed');
       await disk.syncFolder(shardOf(digest));
     },

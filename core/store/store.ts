@@ -158,16 +158,18 @@ export async function openStore(
   /** A payload on its way in, and the room in the budget that it has until it is counted by itself. */
   interface Coming {
     readonly incoming: Incoming;
-    readonly giveBack: () => void;
+    /** All of it but `kept`; again, less of it. */
+    readonly giveBack: (kept?: number) => void;
   }
 
   async function openComing(aligned: boolean, bytes: number | undefined): Promise<Coming> {
     const taken = bytes === undefined && budget.bytesMax === Number.POSITIVE_INFINITY ? 0 : counted(bytes);
     if (!budget.take(taken, 'newcomer')) throw budgetIsTaken(budget.bytesMax);
     let left = taken;
-    const giveBack = () => {
-      budget.give(left);
-      left = 0;
+    const giveBack = (kept = 0) => {
+      const rest = Math.min(left, kept);
+      budget.give(left - rest);
+      left = rest;
     };
     try {
       return { incoming: await openIncoming(files, aligned), giveBack };
@@ -182,10 +184,11 @@ export async function openStore(
     catalog.retain(payload);
     try {
       await incoming.abandon();
-      giveBack();
+      giveBack(FRAMES_BYTES + RECORD_BYTES);
       await append(
         [{ kind: 'put', meta: record }],
         ([put]) => put && putRow(record, put, payload.place, payload.inline),
+        giveBack,
       );
     } finally {
       catalog.release(payload);
@@ -201,9 +204,10 @@ export async function openStore(
       { kind: 'put', meta: record },
     ];
     try {
-      await incoming.keep(tenant, digest, bytes);
-      giveBack(); // it is counted by itself now
-      await append(frames, ([first, put]) => first && put && putRow(record, put, first, payload !== undefined));
+      await incoming.keep(tenant, digest, bytes, () => giveBack(FRAMES_BYTES + RECORD_BYTES));
+      const rowOf = ([first, put]: readonly Place[]) =>
+        first && put && putRow(record, put, first, payload !== undefined);
+      await append(frames, rowOf, giveBack);
     } catch (error) {
       if (!payload && !catalog.payload(tenant, digest)) await files.remove(tenant, digest);
       throw error;
@@ -215,13 +219,16 @@ export async function openStore(
   async function append(
     frames: readonly FrameToWrite[],
     rowOf: (places: readonly Place[]) => Change | undefined,
+    giveBack: Coming['giveBack'] = () => {},
   ): Promise<void> {
-    await packs.append(frames, (places) => {
+    const settled = (places: readonly Place[]) => {
+      giveBack();
       const row = rowOf(places);
       if (!row) return [];
       catalog.apply(row);
       return [row];
-    });
+    };
+    await packs.append(frames, settled, () => giveBack(RECORD_BYTES));
     checkpoints.look();
     compaction.look();
   }

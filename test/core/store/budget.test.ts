@@ -95,6 +95,48 @@ test('a payload that is removed counts until its last reader has closed it', asy
   await store.close();
 });
 
+test('a payload is counted once on its way to its place, so that what leaves meanwhile can', async (t) => {
+  const disk = smallDisk();
+  const renamed = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  let isSlow = false;
+  const slow: typeof disk = {
+    ...disk,
+    async syncFolder(path) {
+      if (isSlow && /entries\/[0-9a-f]{2}$/.test(path)) {
+        renamed.resolve();
+        await goOn.promise;
+      }
+      return disk.syncFolder(path);
+    },
+  };
+  const store = await openStore(join(folder(t), 'cache'), () => {}, { ...BUDGET, disk: slow });
+  const first = await put(store, 'first', random.bytes(100));
+  while (store.room.lacks(700_000) < -200_000) await put(store, `k${store.entries}`, random.bytes(100_000));
+  isSlow = true;
+  const before = store.room.bytes;
+  const putting = put(store, 'large', random.bytes(700_000));
+  await renamed.promise;
+  assert.ok(store.room.bytes < before + 720_000, `${store.room.bytes - before} bytes more`);
+  await store.remove(first);
+  isSlow = false;
+  goOn.resolve();
+  await putting;
+  await store.close();
+});
+
+test('room that was given to a payload is its own until its frames are written', async (t) => {
+  const disk = smallDisk();
+  const store = await openStore(join(folder(t), 'cache'), () => {}, { ...BUDGET, disk });
+  const lane = async (lane: number): Promise<void> => {
+    for (;;) await put(store, `${lane}/${store.entries}`, random.bytes(60_000));
+  };
+  const lanes = await Promise.allSettled(Array.from({ length: 40 }, (_, i) => lane(i)));
+  for (const ended of lanes) assert.ok(ended.status === 'rejected' && isFull(ended.reason));
+  assert.ok(store.room.lacks(0) <= 40 * 1024, `${store.room.lacks(0)} bytes of what is kept for removals are taken`);
+  await store.close();
+});
+
 test('a budget that is taken refuses what is new by name, takes removals, and has room again by them', async (t) => {
   const store = await openStore(join(folder(t), 'cache'), () => {}, BUDGET);
   const records: StoredRecord[] = [];
