@@ -168,7 +168,7 @@ export const coreSettings = {
   CACHE_PREFETCH: setting(
     integer(0, 64),
     '4',
-    'tensors brought to an adapter at once before they are asked for; 0: none ever',
+    'tensors, and blocks of KV, brought to an adapter at once before they are asked for; 0: none ever',
   ),
   CACHE_WARM_PERCENT: setting(
     integer(0, 100),

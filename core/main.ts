@@ -191,6 +191,7 @@ async function startCore(config: CoreConfig) {
       lastBlocks: Math.ceil(config.KV_EXACT_LAST / BLOCK_TOKENS),
     },
     coldBytesMax: MiB(config.COLD_MEMORY_MIB),
+    prefetch: config.CACHE_PREFETCH,
     disk: kvDisk,
     course,
     recomputeTokensPerSecond: config.KV_RECOMPUTE_TOKENS_PER_SECOND,

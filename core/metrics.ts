@@ -187,6 +187,19 @@ export function createMetrics(): CoreMetrics {
         const from_disk = disk.returnMs / 1000;
         return Object.entries({ packed: packMs / 1000, returned: returnMs / 1000, from_disk });
       });
+      counter('blatam_kv_prefetch_total', 'Blocks of KV brought ahead, by what became of that.', 'result', () => {
+        const { used, late, wrong, cancelled } = kv().prefetch;
+        return Object.entries({ used, late, wrong, cancelled });
+      });
+      gauge(
+        'blatam_kv_prefetch_ratio',
+        'Of blocks brought ahead and of those read from elsewhere, what was right.',
+        'of',
+        () => {
+          const { precision, recall } = kv().prefetch;
+          return Object.entries({ precision, recall });
+        },
+      );
       gauge('blatam_kv_disk_bytes', 'Files of KV on disk.', undefined, () => [['', kv().disk.bytes]]);
       counter('blatam_kv_disk_total', 'Records of KV on disk, by what became of them.', 'what', () => {
         const { written, copied, evictions, refused, damaged, failures } = kv().disk;

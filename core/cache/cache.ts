@@ -18,7 +18,7 @@ import type { AdapterReport, Pool } from '../gpu/pool.ts';
 import { createKeyedLock } from '../store/keyed-lock.ts';
 import type { Store } from '../store/store.ts';
 import { createAdmission } from './admission.ts';
-import { createBring } from './bring.ts';
+import { createBring, isAbsent } from './bring.ts';
 import { type Course, DEFAULT_COURSE } from './course.ts';
 import { createCurve } from './curve.ts';
 import { createDepartures } from './departures.ts';
@@ -172,9 +172,10 @@ export function openCache(options: CacheOptions): Cache {
   const putBody = createPut({ ...options, holdings, room, keys, ledger, flushes, departures, admission });
   const read = createRead({ ...options, holdings, room, departures });
   const bring = createBring({ ...options, holdings, room, departures });
-  const prefetch = createPrefetch({
-    ...{ entriesMax: options.prefetch ?? 0, predictor: createPredictor(), bring, now },
-    find: holdings.find,
+  const predictor = createPredictor();
+  const prefetch = createPrefetch<Entry>({
+    ...{ entriesMax: options.prefetch ?? 0, idOf: ({ id }) => id, isHot, isAbsent, now },
+    bring: async (entry, signal) => (await bring(entry, signal)) === 'brought',
   });
   const mends = createMends({ ...options, holdings, keys, read });
   const sweep = startSweep({ due: holdings.expired, discard: (entry) => discard(entry.id, entry), log });
@@ -246,7 +247,9 @@ export function openCache(options: CacheOptions): Cache {
     },
     get(tenant, key) {
       const entry = holdings.find(tenant, key);
-      const follow = prefetch.asked(tenant, key, entry);
+      prefetch.asked(idOf(tenant, key), entry);
+      const likely = options.prefetch ? predictor.next(tenant, key) : [];
+      const follow = () => prefetch.begin(likely.flatMap((next) => holdings.find(tenant, next) ?? []));
       if (!entry) {
         follow();
         tally.missed(tenant, key);

@@ -1,11 +1,7 @@
-// Keys that are likely to be asked for next and are only on disk, brought to an adapter ahead (predict.ts says which, bring.ts how):
+// What is likely to be asked for next and is not on an adapter, brought there ahead (predict.ts and kv/foresight.ts say which):
 // a few at once, into room that is free. A guess is right when it is read while it is hot, late when it is read before it is
 // there, and wrong when neither came to pass in time; one that is still on its way is given up then, or when others
-// need the room. All guesses are bounded, and each is counted once.
-import type { Bring, Brought } from './bring.ts';
-import { isAbsent } from './bring.ts';
-import { type Entry, idOf, isHot } from './entry.ts';
-import type { Predictor } from './predict.ts';
+// need the room. All guesses are bounded, and each is counted once. Pure.
 
 /** A guess that nobody has asked for by then was wrong. */
 const GUESS_MS = 60_000;
@@ -28,9 +24,11 @@ export interface PrefetchStats {
   recall: number;
 }
 
-export interface Prefetch {
-  /** A tenant asks for a key, and this is what it holds. What may come next is brought when the result is called. */
-  asked(tenant: string, key: string, entry: Entry | undefined): () => void;
+export interface Prefetch<E> {
+  /** It is asked for, and this is what there is. */
+  asked(id: string, entry: E | undefined): void;
+  /** These may come next, the likeliest first. */
+  begin(likely: Iterable<E>): void;
   /** Others need room: what is on its way is given up. */
   yieldRoom(): void;
   stats(): PrefetchStats;
@@ -38,54 +36,60 @@ export interface Prefetch {
   close(): Promise<void>;
 }
 
-export interface PrefetchOptions {
+export interface PrefetchOptions<E> {
   /** Entries on their way at once; 0: none ever. */
   readonly entriesMax: number;
-  readonly predictor: Predictor;
-  readonly find: (tenant: string, key: string) => Entry | undefined;
-  readonly bring: Bring;
+  readonly idOf: (entry: E) => string;
+  /** It is where it is read from at once. */
+  readonly isHot: (entry: E) => boolean;
+  /** It is elsewhere, and nobody brings it. */
+  readonly isAbsent: (entry: E) => boolean;
+  /** Into free room only; whether it was. Throws the signal's reason. */
+  readonly bring: (entry: E, signal: AbortSignal) => Promise<boolean>;
   readonly now: () => number;
 }
 
-interface Guess {
-  readonly entry: Entry;
+interface Guess<E> {
+  readonly entry: E;
   readonly until: number;
   /** Ends its way; undefined once it is there. */
   coming: AbortController | undefined;
 }
 
-export function createPrefetch({ entriesMax, predictor, find, bring, now }: PrefetchOptions): Prefetch {
+export function createPrefetch<E>(options: PrefetchOptions<E>): Prefetch<E> {
+  const { entriesMax, idOf, isHot, isAbsent, bring, now } = options;
   /** By id, the oldest first. */
-  const guesses = new Map<string, Guess>();
+  const guesses = new Map<string, Guess<E>>();
   const coming = new Set<Promise<void>>();
   const count = { used: 0, late: 0, wrong: 0, cancelled: 0, cold: 0 };
 
-  function start(entry: Entry): void {
+  function start(entry: E): void {
     const controller = new AbortController();
-    const guess: Guess = { entry, until: now() + GUESS_MS, coming: controller };
-    guesses.set(entry.id, guess);
+    const id = idOf(entry);
+    const guess: Guess<E> = { entry, until: now() + GUESS_MS, coming: controller };
+    guesses.set(id, guess);
     const way: Promise<void> = bring(entry, controller.signal)
-      .catch((): Brought => 'gone')
-      .then((end) => {
+      .catch(() => false)
+      .then((isThere) => {
         coming.delete(way);
         guess.coming = undefined;
-        if (end === 'brought' || guesses.get(entry.id) !== guess) return;
-        guesses.delete(entry.id);
+        if (isThere || guesses.get(id) !== guess) return;
+        guesses.delete(id);
         count.cancelled++;
       });
     coming.add(way);
   }
 
   /** The key is asked for: how the guess was. */
-  function judge(guess: Guess, entry: Entry | undefined): void {
-    guesses.delete(guess.entry.id);
+  function judge(id: string, guess: Guess<E>, entry: E | undefined): void {
+    guesses.delete(id);
     if (guess.coming) count.late++;
-    else if (entry === guess.entry && isHot(entry)) count.used++;
+    else if (entry !== undefined && entry === guess.entry && isHot(entry)) count.used++;
     else count.wrong++;
   }
 
-  function giveUp(guess: Guess): void {
-    guesses.delete(guess.entry.id);
+  function giveUp(guess: Guess<E>): void {
+    guesses.delete(idOf(guess.entry));
     if (guess.coming) count.cancelled++;
     else count.wrong++;
     guess.coming?.abort(new Error('it is not wanted any more'));
@@ -100,20 +104,18 @@ export function createPrefetch({ entriesMax, predictor, find, bring, now }: Pref
   }
 
   return {
-    asked(tenant, key, entry) {
-      if (entriesMax === 0) return () => {};
-      const guess = guesses.get(idOf(tenant, key));
-      if (guess) judge(guess, entry);
-      if (entry && !isHot(entry)) count.cold++;
+    asked(id, entry) {
+      if (entriesMax === 0) return;
+      const guess = guesses.get(id);
+      if (guess) judge(id, guess, entry);
+      if (entry !== undefined && !isHot(entry)) count.cold++;
       forgetOld();
-      const likely = predictor.next(tenant, key);
-      return () => {
-        for (const next of likely) {
-          if (coming.size >= entriesMax) return;
-          const found = find(tenant, next);
-          if (found && isAbsent(found) && !guesses.has(found.id)) start(found);
-        }
-      };
+    },
+    begin(likely) {
+      for (const entry of likely) {
+        if (coming.size >= entriesMax) return;
+        if (isAbsent(entry) && !guesses.has(idOf(entry))) start(entry);
+      }
     },
     yieldRoom() {
       if (coming.size === 0) return;

@@ -23,6 +23,7 @@ import type { KvDisk } from './disk/shelf.ts';
 import { createSpill } from './disk/spill.ts';
 import type { KvEvents } from './events.ts';
 import { face } from './face.ts';
+import { createForesight } from './foresight.ts';
 import { createHeldPages, type KvBlock } from './held.ts';
 import type { Window } from './intake.ts';
 import { clearAdapter, type KvDrained } from './moves.ts';
@@ -46,6 +47,8 @@ export interface KvOptions {
   readonly coldBytesMax: number;
   /** Where what has no room there goes; default: it is forgotten. */
   readonly disk?: KvDisk;
+  /** Blocks that are brought ahead at once; default 0: none. */
+  readonly prefetch?: number;
   /** How it begins. */
   readonly course?: Course;
   /** What callers are thought to compute: what comes back from memory slower than that, does not. */
@@ -131,7 +134,9 @@ export function openKv(options: KvOptions): Kv {
   });
   const count = { lost: 0, expired: 0, cleared: 0 };
   const { pack } = demotion;
-  const { load, attention, longest, tokens, tokensOf } = createReads({ ...options, held, returns, canary, isGpu });
+  const foresight = createForesight({ held, returns, blocksMax: options.prefetch ?? 0, now });
+  const reads = createReads({ ...options, held, returns, foresight, canary, isGpu });
+  const { load, attention, longest, tokens, tokensOf } = reads;
   const calls = openCalls({ held, returns, pack, book, pins, pool, pieces, longest, face });
   let sweeping: Promise<void> | undefined;
   let closed = false;
@@ -188,7 +193,7 @@ export function openKv(options: KvOptions): Kv {
     follow: book.events.follow,
     endEvents: book.events.close,
     sweep,
-    stats: () => statsOf({ held, demotion, returns, pins, canary, tokens, count }),
+    stats: () => statsOf({ held, demotion, returns, foresight, pins, canary, tokens, count }),
     tenantStats: (tenant) => tenantStatsOf(held, tenant, tokensOf(tenant)),
     async settled() {
       await canary.idle();
@@ -201,6 +206,7 @@ export function openKv(options: KvOptions): Kv {
       closed = true;
       await sweeping;
       book.events.close();
+      await foresight.close();
       await canary.idle();
       await spill.save(pack, AbortSignal.timeout(SAVE_MS_MAX));
       await demotion.close();

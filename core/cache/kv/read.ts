@@ -16,6 +16,7 @@ import { type Root, scopeOf } from './blocks.ts';
 import type { KvAsked, KvOwner, Longest } from './calls.ts';
 import type { Canary } from './canary.ts';
 import { drainKv, type KvDrainOptions } from './drain.ts';
+import type { Foresight } from './foresight.ts';
 import type { HeldPages, KvBlock } from './held.ts';
 import { createQuestions, type QuestionBody } from './question.ts';
 import type { Reading, Returns } from './returns.ts';
@@ -55,6 +56,7 @@ interface Used extends Omit<Reading, 'count'> {
 export interface ReadsOptions {
   readonly held: HeldPages;
   readonly returns: Pick<Returns, 'read'>;
+  readonly foresight: Pick<Foresight, 'asked' | 'readTo'>;
   readonly canary: Pick<Canary, 'consider'>;
   readonly isGpu: (adapter: string) => boolean;
   readonly pieces: Pieces;
@@ -83,7 +85,16 @@ interface Tokens {
 /** Are counted by themselves. */
 const TENANTS_MAX = 10_000;
 
-export function createReads({ held, returns, canary, isGpu, pieces, digests, verifyMs }: ReadsOptions): Reads {
+export function createReads({
+  held,
+  returns,
+  foresight,
+  canary,
+  isGpu,
+  pieces,
+  digests,
+  verifyMs,
+}: ReadsOptions): Reads {
   const { blocks } = held;
   const questions = createQuestions(pieces, digests);
   const tokens = { asked: 0, matched: 0 };
@@ -106,9 +117,12 @@ export function createReads({ held, returns, canary, isGpu, pieces, digests, ver
     for (const each of [tokens, own.of(o.tenant)]) each.asked += o.tokens.length;
     if (!best) return undefined;
     blocks.touch(best.match.blocks);
+    foresight.asked(best.match.blocks);
     const { count, pages, release } = await returns.read(best.match.blocks, signal);
     const matched = count < best.match.blocks.length ? count * BLOCK_TOKENS : best.match.tokens;
     for (const each of [tokens, own.of(o.tenant)]) each.matched += matched;
+    const last = best.match.blocks.at(-1);
+    if (last && matched > o.tokens.length - BLOCK_TOKENS) foresight.readTo(last);
     return { root: best.root, blocks: best.match.blocks.slice(0, count), tokens: matched, pages, release };
   }
 

@@ -45,8 +45,8 @@ export interface Reading {
 export interface Returns {
   /** Brings back what is cold, and holds what is then there; it stays until `release`. */
   read(blocks: readonly KvBlock[], signal: AbortSignal): Promise<Reading>;
-  /** Brings back what is cold, worth it or not, as far as there is room. */
-  fetch(blocks: readonly KvBlock[], signal: AbortSignal): Promise<void>;
+  /** Brings back what is cold, worth it or not, as far as there is room; `spare` is room that nobody has to leave. */
+  fetch(blocks: readonly KvBlock[], signal: AbortSignal, room?: RoomFor): Promise<void>;
   /** Out of memory and off the disk. */
   stats(): Readonly<Record<Source, ReturnStats>>;
   close(): Promise<void>;
@@ -66,6 +66,12 @@ interface Coming {
   readonly bytes: number;
 }
 type Wanted = (coming: Coming) => boolean;
+type RoomFor = 'made' | 'spare';
+/** On its way; where it was only to take spare room, it may not have come. */
+interface Flight {
+  readonly done: Promise<void>;
+  readonly room: RoomFor;
+}
 
 function comingOf({ cold, disk }: Kept): Coming | undefined {
   if (cold) return { source: 'memory', bytes: cold.bytes };
@@ -81,7 +87,7 @@ interface Leased {
 
 export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond }: ReturnsOptions): Returns {
   const closing = new AbortController();
-  const underWay = new Map<Kept, Promise<void>>();
+  const underWay = new Map<Kept, Flight>();
   const meters = { memory: createMeter(), disk: createMeter() };
   let turn: Promise<unknown> = Promise.resolve();
   const lanes: Promise<unknown>[] = Array.from({ length: LANES }, () => Promise.resolve());
@@ -101,13 +107,21 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   }
 
   /** How many of the first are on adapters then. */
-  async function bring(blocks: readonly KvBlock[], signal: AbortSignal, wanted: Wanted): Promise<number> {
+  async function bring(
+    blocks: readonly KvBlock[],
+    signal: AbortSignal,
+    wanted: Wanted,
+    room: RoomFor = 'made',
+  ): Promise<number> {
     for (let at = 0; at < blocks.length; at++) {
       signal.throwIfAborted();
       const block = blocks[at];
       if (!block || block.removed) return at;
       if (block.kept.hot && !block.kept.hot.lease.lost) continue;
-      await (underWay.get(block.kept) ?? comeBack(batchFrom(blocks, at, wanted)));
+      const other = underWay.get(block.kept);
+      await (other?.done ?? comeBack(batchFrom(blocks, at, wanted), room));
+      if (other?.room === 'spare' && room === 'made' && !block.removed && !block.kept.hot)
+        await comeBack(batchFrom(blocks, at, wanted), room);
       if (!block.kept.hot) return at;
     }
     return blocks.length;
@@ -133,25 +147,25 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
   const isWorth = ({ source, bytes }: Coming): boolean =>
     meters[source].isWorth(bytes, (BLOCK_TOKENS / recomputeTokensPerSecond) * 1000);
 
-  async function comeBack(batch: readonly KvBlock[]): Promise<void> {
+  async function comeBack(batch: readonly KvBlock[], room: RoomFor): Promise<void> {
     if (batch.length === 0) return;
     const isOnDisk = batch.some(({ kept }) => !kept.cold);
-    const coming = (isOnDisk ? inLane(() => bringNow(batch)) : bringNow(batch)).finally(() => {
+    const done = (isOnDisk ? inLane(() => bringNow(batch, room)) : bringNow(batch, room)).finally(() => {
       for (const { kept } of batch) underWay.delete(kept);
     });
-    for (const { kept } of batch) underWay.set(kept, coming);
-    await coming;
+    for (const { kept } of batch) underWay.set(kept, { done, room });
+    await done;
   }
 
   /** Where there is no room, blocks stay where they are; and where an adapter is lost on the way, which is told to who asked. */
-  async function bringNow(batch: readonly KvBlock[]): Promise<void> {
+  async function bringNow(batch: readonly KvBlock[], room: RoomFor): Promise<void> {
     const begun = performance.now();
     const open = new Set<Leased>();
     const source = (batch[0] && comingOf(batch[0].kept)?.source) ?? 'memory';
     const { done, measure } = meters[source];
     const packages = await packagesOf(batch);
     try {
-      await inTurn(() => leaseFor(batch, packages, source, open));
+      await inTurn(() => leaseFor(batch, packages, source, room, open));
       const leased = [...open];
       for (const some of Map.groupBy(leased, ({ lease }) => lease.adapter).values()) {
         for (const [own, pages] of await unpacked(some)) {
@@ -194,9 +208,11 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
     batch: readonly KvBlock[],
     packages: readonly Package[],
     source: Source,
+    room: RoomFor,
     found: Set<Leased>,
   ): Promise<void> {
     const all = packages.flatMap((from, i) => (batch[i] ? [{ block: batch[i], from }] : []));
+    if (room === 'spare') return spareFor(all, source, found);
     for (const [tenant, own] of Map.groupBy(all, ({ block }) => block.kept.tenant)) {
       const bytes = own.reduce((sum, { block, from }) => sum + pagesFor(block, from), 0);
       await demotion.ahead({ tenant, bytes }, closing.signal);
@@ -212,6 +228,15 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
         throw error;
       }
       found.add({ block, source, from, lease: near });
+    }
+  }
+
+  function spareFor(all: readonly Pick<Leased, 'block' | 'from'>[], source: Source, found: Set<Leased>): void {
+    for (const { block, from } of all) {
+      const wanted = { tenant: block.kept.tenant, shape: block.root.shape, form: from.form };
+      const lease = !block.removed && held.hasRoom(wanted) ? held.freeLease(wanted) : undefined;
+      if (!lease) return;
+      found.add({ block, source, from, lease });
     }
   }
 
@@ -279,10 +304,10 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
 
   return {
     read,
-    async fetch(blocks, signal) {
+    async fetch(blocks, signal, room) {
       const letGo = held.blocks.hold(blocks);
       try {
-        await bring(blocks, signal, () => true);
+        await bring(blocks, signal, () => true, room);
       } finally {
         letGo();
       }
@@ -290,7 +315,7 @@ export function createReturns({ held, demotion, pieces, recomputeTokensPerSecond
     stats: () => ({ memory: meters.memory.stats(), disk: meters.disk.stats() }),
     async close() {
       closing.abort();
-      await Promise.allSettled(underWay.values());
+      await Promise.allSettled([...underWay.values()].map(({ done }) => done));
     },
   };
 }

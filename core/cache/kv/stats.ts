@@ -1,6 +1,7 @@
 // What is counted of KV, in one answer.
 import type { KvPolicy } from '../../contract/policy.ts';
 import { kvPolicyAnswer } from '../policy-report.ts';
+import type { PrefetchStats } from '../prefetch.ts';
 import type { CanaryStats } from './canary.ts';
 import type { Demotion } from './demotion.ts';
 import type { DiskStats } from './disk/shelf.ts';
@@ -51,6 +52,8 @@ export interface KvStats {
   tiers: KvTiers;
   memory: KvMemoryStats;
   disk: KvDiskStats;
+  /** Of blocks brought ahead, as they follow what was read. */
+  prefetch: PrefetchStats;
   evictions: number;
   lost: number;
   /** Blocks that were found damaged, and those that were forgotten as they followed one. */
@@ -84,6 +87,7 @@ export interface StatsParts {
   readonly held: HeldPages;
   readonly demotion: Pick<Demotion, 'stats'>;
   readonly returns: Pick<Returns, 'stats'>;
+  readonly foresight: { stats(): PrefetchStats };
   readonly pins: Pick<Pins, 'stats'>;
   readonly canary: { stats(): CanaryStats };
   readonly tokens: KvStats['tokens'];
@@ -91,7 +95,7 @@ export interface StatsParts {
 }
 
 export function statsOf(parts: StatsParts): KvStats {
-  const { held, pins, canary, tokens, count } = parts;
+  const { held, foresight, pins, canary, tokens, count } = parts;
   return {
     blocks: held.blocks.size,
     bytes: held.bytes,
@@ -99,6 +103,7 @@ export function statsOf(parts: StatsParts): KvStats {
     tiers: held.tiers(),
     memory: memoryOf(parts),
     disk: diskOf(parts),
+    prefetch: foresight.stats(),
     evictions: held.evictions,
     damaged: held.damages,
     ...count,

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { type Entry, newEntry } from '../../../core/cache/entry.ts';
+import { isAbsent } from '../../../core/cache/bring.ts';
+import { type Entry, isHot, newEntry } from '../../../core/cache/entry.ts';
 import { startHeat } from '../../../core/cache/heat.ts';
 import { createPredictor } from '../../../core/cache/predict.ts';
 import { createPrefetch } from '../../../core/cache/prefetch.ts';
@@ -119,16 +120,18 @@ test('guesses: late ones, wrong ones, those that others need the room of, each c
   const ways: { key: string; signal: AbortSignal; end: (how: 'brought' | 'gone') => void }[] = [];
   const prefetch = createPrefetch({
     entriesMax: 2,
-    predictor: createPredictor(),
-    find: (_, key) => entry(key),
-    now: () => clock.now,
+    ...{ idOf: ({ id }: Entry) => id, isHot, isAbsent, now: () => clock.now },
     bring: ({ record: { key } }, signal) =>
-      new Promise((resolve, reject) => {
+      new Promise<boolean>((resolve, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-        ways.push({ key, signal, end: resolve });
+        ways.push({ key, signal, end: (how) => resolve(how === 'brought') });
       }),
   });
-  const ask = (key: string) => prefetch.asked('t', key, entry(key))();
+  const predictor = createPredictor();
+  const ask = (key: string) => {
+    prefetch.asked(entry(key).id, entry(key));
+    prefetch.begin(predictor.next('t', key).map(entry));
+  };
   const settled = () => new Promise(setImmediate);
   for (const i of [1, 2, 3, 4]) ask(`k${i}`);
   assert.deepEqual(
