@@ -128,12 +128,19 @@ export async function openBackups(o: BackupsOptions): Promise<Backups> {
       .catch((error: unknown) => log(`not in the audit log: ${line.action} ${line.subject} (${error})`));
   }
 
-  async function prune(): Promise<void> {
+  async function removeSurplus(): Promise<void> {
     for (const id of surplus(await catalogue.list(), o.retention, now())) {
       await catalogue.remove(id);
       await note({ ...SCHEDULE, action: 'backup.removed', subject: id, detail: { why: 'retention' } });
       log(`backup ${id} is removed: there are newer ones`);
     }
+  }
+
+  /** Behind something that was done, and stays so whatever happens here. */
+  async function prune(): Promise<void> {
+    await removeSurplus().catch((error: unknown) =>
+      log(`backups that are too many, or too old, stay: ${String(error)}`),
+    );
     await refresh();
   }
 

@@ -83,8 +83,10 @@ export type Restored = z.infer<typeof doneSchema>;
 const marker = (folder: string) => join(folder, 'restored', 'restored.json');
 
 /** Goes with the restored store: as long as it is there, the rows of the backup wait to be merged. */
-export const writeRestored = (disk: Disk, folder: string, done: Restored): Promise<void> =>
-  replaceWhole(disk, marker(folder), Buffer.from(`${JSON.stringify(done)}\n`));
+export async function writeRestored(disk: Disk, folder: string, done: Restored): Promise<void> {
+  await replaceWhole(disk, marker(folder), Buffer.from(`${JSON.stringify(done)}\n`));
+  await disk.syncFolder(folder);
+}
 
 export async function readRestored(disk: Disk, folder: string): Promise<Restored | undefined> {
   const bytes = await readWhole(disk, marker(folder));

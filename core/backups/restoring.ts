@@ -71,7 +71,9 @@ export async function restoreOver(
       },
     );
     const rows = await completeRestore(o);
-    await removeBefore(dataDir, disk);
+    await removeBefore(dataDir, disk).catch((error: unknown) =>
+      log(`${dataDir}/cache.before stays until the next start: ${String(error)}`),
+    );
     log(`backup ${id} is restored: ${entries} tensors are what they were at ${manifest.createdAt}`);
     return { entries, safety: saved, rows };
   } catch (error) {

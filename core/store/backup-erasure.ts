@@ -3,6 +3,7 @@
 // payloads that only they needed are left out, as is what lies beside the store and names the tenant, all else is linked. The new manifest verifies; a pack that was damaged stays told as damaged. A backup of nothing else is removed.
 import { createHash } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
+import { parseJson } from '../contract/json.ts';
 import { type Disk, linkOrCopy, readAll, readWhole, replaceWhole, writeAll } from './disk.ts';
 import { type Erasure, erasesFrame } from './erasure.ts';
 import { type Seen, scanFrames } from './frame-scan.ts';
@@ -241,12 +242,19 @@ async function writeText(disk: Disk, to: string, path: string, text: string): Pr
   return { path, bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
 }
 
-/** What was noted of the backup, but for what speaks of how it was: that is found out again. */
+/** That it was damaged; how was said in words that may name what is erased. */
+const WAS_DAMAGED = 'it was found damaged before it was written anew by an erasure: verify it again';
+
+/** What was noted of the backup. That it was whole, and what it held, is found out again. */
 async function copyNotes(disk: Disk, from: string, to: string): Promise<void> {
   const bytes = await readWhole(disk, join(from, 'notes.json'));
-  if (!bytes) return;
-  try {
-    const { held: _, verified, drilled, ...notes } = JSON.parse(bytes.toString()) as Record<string, unknown>;
-    await replaceWhole(disk, join(to, 'notes.json'), Buffer.from(`${JSON.stringify(notes, undefined, 1)}\n`));
-  } catch {} // they may be lost
+  const known = parseJson(bytes?.toString() ?? '');
+  if (typeof known !== 'object' || known === null) return; // they may be lost
+  const { held: _, ...notes } = known as Record<string, { faults?: unknown }>;
+  for (const look of ['verified', 'drilled']) {
+    const faults = notes[look]?.faults;
+    if (Array.isArray(faults) && faults.length > 0) notes[look] = { ...notes[look], faults: [WAS_DAMAGED] };
+    else delete notes[look];
+  }
+  await replaceWhole(disk, join(to, 'notes.json'), Buffer.from(`${JSON.stringify(notes, undefined, 1)}\n`));
 }

@@ -111,8 +111,8 @@ export async function openChangingStore(
       takeBack = await change();
       return await open();
     } catch (error) {
+      isShut = true; // for good, if not even the first one is put back and opens
       await takeBack();
-      isShut = true; // for good, if not even the first one opens
       store = await open();
       isShut = false;
       throw error;

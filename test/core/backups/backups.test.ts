@@ -190,6 +190,29 @@ test('a restore brings the state back; its rows wait where the database is away,
   assert.deepEqual(third.audit, []);
 });
 
+test('what was done is told as done, though what it leaves cannot be removed', async (t) => {
+  const isStuck = (path: string) => /cache\.before$|cache_\d+T\d+Z.manifest\.json$/.test(path) && existsSync(path);
+  const disk: typeof realDisk = {
+    ...realDisk,
+    async remove(path) {
+      if (isStuck(path)) throw Object.assign(new Error('EIO: it stays'), { code: 'EIO' });
+      await realDisk.remove(path);
+    },
+  };
+  const it = await world(t, { disk, keep: 1 });
+  const bytes = random.bytes(1000);
+  const record = await putBytes(it.store, 'k', bytes);
+  const id = await made(it);
+  await putBytes(it.store, 'later', random.bytes(50));
+  await (await it.backups.create(ME)).ended;
+  await (await it.backups.restore(id, ME, { safety: false })).ended;
+  assert.deepEqual([it.store.entries, it.backups.jobOf(id)?.state], [1, 'done']);
+  assertSameBytes(await bytesUnder(it.store, record), bytes, 'k');
+  assert.deepEqual(it.backups.status.failures, { create: 0, verify: 0, restore: 0, drill: 0 });
+  assert.match(it.lines.join('\n'), /cache\.before stays until the next start: .*EIO/);
+  assert.match(it.lines.join('\n'), /backups that are too many, or too old, stay: .*EIO/);
+});
+
 test('a backup from elsewhere, without its notes, is restored into an empty instance that runs', async (t) => {
   const from = await world(t);
   const bytes = random.bytes(100_000);

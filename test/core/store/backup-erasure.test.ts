@@ -91,6 +91,18 @@ test('a backup that holds nothing else is removed', async (t) => {
   assert.equal(existsSync(first), false);
 });
 
+test('a backup that was found damaged stays so, and what was said of it goes, which may name what is erased', async (t) => {
+  const { first } = await backups(t);
+  const notes = join(first, 'notes.json');
+  const said = `t/${PREFIX}large-of-alice is not what it should be`;
+  const drilled = { atMs: 5, faults: [said] };
+  writeFileSync(notes, JSON.stringify({ by: 'me', verified: { atMs: 4, faults: [] }, drilled }));
+  await eraseFromBackup(realDisk, first, WHAT);
+  const now = JSON.parse(readFileSync(notes, 'utf8'));
+  assert.deepEqual([now.by, now.verified, now.drilled.atMs, now.drilled.faults.length], ['me', undefined, 5, 1]);
+  assert.doesNotMatch(readFileSync(notes, 'utf8'), /alice/);
+});
+
 test('damage that a pack has stays told', async (t) => {
   const { first } = await backups(t);
   const packs = join(first, 'cache/entries/packs');

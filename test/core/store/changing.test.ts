@@ -128,3 +128,22 @@ test('where the other does not open, the first is served again', async (t) => {
   assertSameBytes(await bytesUnder(store, mine), bytes, 'mine');
   await putBytes(store, 'more', random.bytes(10));
 });
+
+test('where not even the first can be put back, nothing is asked of either', async (t) => {
+  const { store, change, record, failNext, path } = await world(t, 1000);
+  failNext();
+  const failing = async () => {
+    await change();
+    return async () => {
+      throw new Error('the disk is away');
+    };
+  };
+  await assert.rejects(
+    store.change(failing, () => assert.fail('told')),
+    /the disk is away/,
+  );
+  const before = readdirSync(path, { recursive: true }).sort();
+  await assert.rejects(putBytes(store, 'new', random.bytes(100)), { code: 'restoring' });
+  await assert.rejects(store.remove(record), { code: 'restoring' });
+  assert.deepEqual(readdirSync(path, { recursive: true }).sort(), before);
+});
