@@ -42,7 +42,7 @@ export interface Catalogue {
   /** Throws `backup_unknown`. */
   find(id: string): Promise<Backup>;
   newestWhole(): Promise<Backup | undefined>;
-  /** A name that no backup has. */
+  /** A name that no backup has, later than all: several in a second are told by names ahead of the clock. */
   freeName(nowMs: number): Promise<string>;
   note(id: string, more: Partial<Notes>): Promise<void>;
   /** The manifest goes first: what is left of it then is no backup. */
@@ -90,10 +90,8 @@ export function openCatalogue(folder: string, disk: Disk): Catalogue {
     },
     newestWhole: async () => (await list()).find(({ state }) => state === 'whole'),
     async freeName(nowMs) {
-      const taken = new Set(await names());
-      let ms = nowMs;
-      while (taken.has(nameAt(ms))) ms += 1000;
-      return nameAt(ms);
+      const newestMs = Math.max(...(await names()).map((id) => timeOf(id) ?? 0), 0);
+      return nameAt(Math.max(nowMs, newestMs + 1000));
     },
     async note(id, more) {
       const text = JSON.stringify({ ...(await notesOf(id)), ...more }, undefined, 1);

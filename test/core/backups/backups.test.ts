@@ -78,12 +78,17 @@ test('beyond the count the oldest go, and each that stays is whole by itself', a
   assert.ok((await it.backups.list()).every(({ state, verified }) => state === 'whole' && verified));
 });
 
-test('two in one second have two names', async (t) => {
-  const it = await world(t);
+test('several in one second have names one after the other, and the newest stays', async (t) => {
+  const it = await world(t, { keep: 2 });
   await putBytes(it.store, 'k', random.bytes(1000));
-  const first = await made(it);
-  it.clock.now -= 1000;
-  assert.notEqual(await made(it), first);
+  const ids: string[] = [];
+  for (let i = 0; i < 5; i++) {
+    ids.push(await made(it));
+    it.clock.now -= 100;
+  }
+  assert.deepEqual(ids, [...new Set(ids)].sort());
+  const left = (await it.backups.list()).map(({ id }) => id);
+  assert.deepEqual(left, ids.slice(-2).reverse());
 });
 
 test('one that was cut is no backup, cannot be restored, and is removed by the next', async (t) => {
