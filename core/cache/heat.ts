@@ -2,7 +2,7 @@
 // use, the latest first, written every minute and at the end, and read once after the start. It holds names, no tensors; a file
 // that is not there, cannot be read or is not whole is none. What it names is brought back in the background (bring.ts), a few at a
 // time, up to a share of the adapters' memory and only into free room; the rest stays where it is. Its order is that of recency again.
-import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { parseJson } from '../contract/json.ts';
 import { pageBytesFor, pagesFor } from '../gpu/pages.ts';
@@ -35,7 +35,7 @@ export interface HeatOptions {
 export interface Heat {
   /** Resolves once nothing more is brought back. */
   readonly warmed: Promise<number>;
-  /** What is hot now is written: the file names nothing else when it resolves. */
+  /** What is hot now is written: the file names nothing else when it resolves, and is gone if it cannot be written. */
   renew(): Promise<void>;
   /** What is hot now is written, and nothing is brought any more. */
   close(): Promise<void>;
@@ -78,7 +78,11 @@ export function startHeat(options: HeatOptions): Heat {
     warmed,
     renew() {
       last = '';
-      return writeInTurn();
+      const removed = writing.then(async () => {
+        for (const name of [path, `${path}.new`]) await rm(name, { force: true }); // a full disk takes that
+      });
+      writing = removed.catch(() => {});
+      return removed.then(writeInTurn);
     },
     async close() {
       clearInterval(timer);

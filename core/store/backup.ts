@@ -184,11 +184,25 @@ export async function restoreBackup(from: string, to: string, told?: Told, disk:
     throw new Error(`${to} is not empty: stop what uses it and move it away, then restore`);
   const partial = `${to}.restoring`;
   await disk.remove(partial);
+  try {
+    await copyStored(disk, from, partial, manifest, told);
+    disk.reached('restore copied');
+    await disk.remove(to); // empty
+    await disk.rename(partial, to);
+  } catch (error) {
+    await disk.remove(partial).catch(() => {}); // perhaps what had filled the disk
+    throw error;
+  }
+  await disk.syncFolder(dirname(to));
+  return manifest;
+}
+
+async function copyStored(disk: Disk, from: string, to: string, manifest: Manifest, told?: Told): Promise<void> {
   let bytes = 0;
-  const folders = new Set([partial]);
+  const folders = new Set([to]);
   const stored = manifest.files.filter(({ path }) => path.startsWith(STORED));
   for (const [i, file] of stored.entries()) {
-    const target = join(partial, file.path.slice(STORED.length));
+    const target = join(to, file.path.slice(STORED.length));
     if (!folders.has(dirname(target))) await disk.makeFolder(dirname(target));
     folders.add(dirname(target));
     const found = await copyHashed(disk, join(from, file.path), target, file.bytes);
@@ -198,11 +212,6 @@ export async function restoreBackup(from: string, to: string, told?: Told, disk:
     told?.({ files: i + 1, of: stored.length, bytes });
   }
   const metadata = { mark: manifest.mark, lineage: newId(), checkpoint: undefined };
-  await writeMetadata(disk, join(partial, 'metadata.json'), metadata);
-  for (const path of [...folders, join(partial, 'entries')]) await disk.syncFolder(path);
-  disk.reached('restore copied');
-  await disk.remove(to); // empty
-  await disk.rename(partial, to);
-  await disk.syncFolder(dirname(to));
-  return manifest;
+  await writeMetadata(disk, join(to, 'metadata.json'), metadata);
+  for (const path of [...folders, join(to, 'entries')]) await disk.syncFolder(path);
 }

@@ -294,7 +294,10 @@ export function createCompaction(o: CompactionOptions): Compaction {
       const frames = await erasedIn(pack, isErased);
       if (frames === 0) continue;
       await compact([pack], isErased);
-      if (isClosing || catalog.packs.has(pack.number)) throw new Error(`pack ${pack.number} could not be written anew`);
+      if (isClosing || catalog.packs.has(pack.number))
+        throw new Error(
+          `pack ${pack.number} could not be written anew: DISK_MIB has no room for its copy, or the log says what does not read there`,
+        );
       done.packs++;
       done.frames += frames;
       disk.reached('pack purged');

@@ -218,6 +218,17 @@ test('what was done is told as done, though what it leaves cannot be removed', a
   assert.match(it.lines.join('\n'), /backups that are too many, or too old, stay: .*EIO/);
 });
 
+test('a restore that finds damage on its way leaves nothing of what it had copied, and all as it was', async (t) => {
+  const it = await world(t);
+  for (let i = 0; i < 5; i++) await putBytes(it.store, `k${i}`, random.bytes(100_000));
+  const id = await made(it);
+  const payloads = filesBelow(join(it.dataDir, 'backups', id)).filter((path) => path.endsWith('.safetensors'));
+  writeFileSync(String(payloads.sort().at(-1)), 'damaged');
+  await assert.rejects((await it.backups.restore(id, ME)).ended, { code: 'backup_damaged' });
+  assert.deepEqual(readdirSync(it.dataDir).sort(), ['backups', 'cache']);
+  assert.equal(it.store.entries, 5);
+});
+
 test('a backup from elsewhere, without its notes, is restored into an empty instance that runs', async (t) => {
   const from = await world(t);
   const bytes = random.bytes(100_000);

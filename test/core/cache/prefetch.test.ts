@@ -2,7 +2,7 @@
 // is given up where others need room or pieces; after a restart what was hot is hot again without a request.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { isAbsent } from '../../../core/cache/bring.ts';
@@ -259,6 +259,27 @@ test('what comes back takes no more than its share, the latest first', async (t)
   assert.ok(back.length > 0 && taken <= capacityBytes / 10, `${back.length} take ${taken} of ${capacityBytes}`);
   assert.deepEqual(back, [...files.keys()].slice(-back.length));
   await engine.assertIdle();
+});
+
+test('renew() removes what cannot be written anew, or says that it could not', async (t) => {
+  const path = join(folder(t), 'heat.json');
+  writeFileSync(path, '{"format":1,"latest":[["t","erased"]]}');
+  writeFileSync(`${path}.new`, '{"format":1,"latest":[["t","erased"]]}');
+  const lines: string[] = [];
+  const log = (line: string) => lines.push(line);
+  const heat = startHeat({
+    ...{ path, bytesMax: MiB, find: () => undefined, log, recall() {}, bring: async () => 'brought' },
+    hot() {
+      throw new Error('the disk is full');
+    },
+  });
+  await heat.warmed;
+  await heat.renew();
+  assert.deepEqual([existsSync(path), existsSync(`${path}.new`)], [false, false]);
+  assert.match(lines.join(), /cannot be written: .*the disk is full/);
+  mkdirSync(path);
+  await assert.rejects(heat.renew());
+  await heat.close();
 });
 
 test('a file that is none, and names that are none any more, are no harm', async (t) => {
