@@ -25,7 +25,7 @@ export function hotElsewhere(core: CoreElsewhere, config: EdgeConfig, shared: bo
     freshMs: () => (changes.live() ? Number.POSITIVE_INFINITY : config.EDGE_HOT_FRESH_MS),
     staleMs: config.EDGE_HOT_STALE_MS,
     errorMs: config.EDGE_HOT_ERROR_SECONDS * 1000,
-    ...{ shared, now: core.now },
+    ...{ shared, toldAtOnce: false, now: core.now },
   });
   const changes: CoreChanges = createCoreChanges(core, hotKeys.changed);
   return { hotKeys, follow: changes.follow };

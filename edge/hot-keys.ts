@@ -3,10 +3,12 @@
 //   stale      answered still, for `staleMs`, while it is asked for anew in the background
 //   in need    answered still, for `errorMs`, where the core cannot be asked
 // However many ask for what is not here, one question is on its way; whoever asks after a change never gets what was brought before it.
-// What is written through this edge is known to be written. What the core refuses, and what is too large, is not kept.
+// What is written through this edge is known to be written, one by one or many at once. What the core refuses, and what is too large,
+// is not kept. So many questions are under way at most, each for one small answer; beyond those all goes on to the core.
 import type { Context, MiddlewareHandler } from 'hono';
+import { hashOf } from '../core/cache/policy/hash.ts';
 import { namesTag } from '../core/contract/etag.ts';
-import { mayName } from '../core/contract/keys.ts';
+import { isOperator, mayName } from '../core/contract/keys.ts';
 import { asProblem } from '../core/contract/problems.ts';
 import type { WholeTensor } from '../core/contract/whole-tensor.ts';
 import type { EdgeEnv } from './app.ts';
@@ -25,6 +27,8 @@ export interface HotSource {
   readonly errorMs: number;
   /** Whether one request's question may be waited for by another; on Workers it dies with the request that asked. */
   readonly shared: boolean;
+  /** Whether each change is told before whoever changed it is answered. */
+  readonly toldAtOnce: boolean;
   readonly now: () => number;
 }
 
@@ -45,51 +49,75 @@ export interface HotStats {
 
 interface Flight {
   readonly done: Promise<HotAnswer | { readonly passed: Response } | undefined>;
-  /** Something was changed since: what it brings is for those who asked before. */
-  outdated: boolean;
 }
 
 const TENSORS = '/v1/tensors/';
 const KEY = /^[\w.:/-]{1,512}$/;
+/** Calls that change tensors they do not name in their path. */
+const OF_MANY = /^\/v1\/(?:tensors:batch|erasures|backups\/[^/]+\/restore)$/;
+const FLIGHTS_MAX = 256;
+/** Changes are counted by a hash of what they are of. */
+const MARKS = 1 << 12;
 
 export function createHotKeys(store: HotStore, source: HotSource): HotKeys {
   const { now, freshMs, staleMs, errorMs } = source;
   const flights = new Map<string, Flight>();
   const given = new WeakSet<Response>();
   const answered = { fresh: 0, stale: 0, in_need: 0 };
+  const marks = new Uint32Array(MARKS);
+  let changes = 0;
+  let underWay = 0;
   let brought = 0;
 
   function changed(tenant?: string, key?: string): void {
-    if (tenant === undefined) store.clear();
-    else if (key === undefined) store.dropTenant(tenant);
-    else store.drop(tenant, key);
-    for (const id of key === undefined ? [...flights.keys()] : [idOf(tenant ?? '', key)]) {
-      const flight = flights.get(id);
-      if (!flight || (tenant !== undefined && !id.startsWith(`${tenant}\0`))) continue;
-      flight.outdated = true;
-      flights.delete(id);
+    if (tenant === undefined) {
+      store.clear();
+      changes++;
+      flights.clear();
+    } else if (key === undefined) {
+      store.dropTenant(tenant);
+      mark(tenant);
+      for (const id of flights.keys()) if (id.startsWith(`${tenant}\0`)) flights.delete(id);
+    } else {
+      store.drop(tenant, key);
+      mark(idOf(tenant, key));
+      flights.delete(idOf(tenant, key));
     }
   }
 
-  /** Asks the core, or waits for who does. */
-  function ask(c: C, tenant: string, key: string, held: HotAnswer | undefined): Flight {
+  function mark(name: string): void {
+    const at = hashOf(name) & (MARKS - 1);
+    marks[at] = countOf(name) + 1;
+  }
+
+  const countOf = (name: string): number => marks[hashOf(name) & (MARKS - 1)] ?? 0;
+  /** Another one after any change of this key, however many ask for it at once. */
+  const stamp = (tenant: string, id: string): number => changes + countOf(tenant) + countOf(id);
+
+  /** Asks the core, or waits for who does; undefined where as many are asking as may. */
+  function ask(c: C, tenant: string, key: string, held: HotAnswer | undefined): Flight | undefined {
     const id = idOf(tenant, key);
-    const underWay = source.shared ? flights.get(id) : undefined;
-    if (underWay) return underWay;
+    const known = flights.get(id);
+    if (known) return known;
+    if (source.shared && underWay >= FLIGHTS_MAX) return undefined;
     const since = now();
+    const before = stamp(tenant, id);
     brought++;
-    const flight: Flight = { outdated: false, done: source.bring(c, key, held?.headers.etag).then(keep).finally(land) };
-    flights.set(id, flight);
+    underWay++;
+    const flight: Flight = { done: source.bring(c, key, held?.headers.etag).then(keep).finally(land) };
+    if (source.shared) flights.set(id, flight);
     return flight;
 
     function keep(found: Brought) {
       const answer = found === 'unchanged' ? held && { ...held, since } : dated(found, since);
-      if (flight.outdated) return answer;
+      // changed since: what it brings is for those who asked before
+      if (stamp(tenant, id) !== before) return answer;
       if (answer && 'bytes' in answer) store.put(tenant, key, answer);
       else store.drop(tenant, key);
       return answer;
     }
     function land(): void {
+      underWay--;
       if (flights.get(id) === flight) flights.delete(id);
     }
   }
@@ -103,8 +131,8 @@ export function createHotKeys(store: HotStore, source: HotSource): HotKeys {
   }
 
   /** What the core refuses, it refuses to each by itself; and what is only passed on, one can have. */
-  async function first(c: C, { done }: Flight): Promise<Response | undefined> {
-    const found = await done;
+  async function first(c: C, flight: Flight | undefined): Promise<Response | undefined> {
+    const found = await flight?.done;
     if (!found) return undefined;
     if ('bytes' in found) return respond(c, found, 'fwd=miss; stored');
     if (given.has(found.passed)) return undefined;
@@ -117,7 +145,7 @@ export function createHotKeys(store: HotStore, source: HotSource): HotKeys {
     const freshFor = freshMs();
     if (age < freshFor) return count('fresh', c, held);
     if (source.shared && age < freshFor + staleMs) {
-      ask(c, tenant, key, held).done.catch(() => {}); // whoever asks when it is no longer stale is told
+      ask(c, tenant, key, held)?.done.catch(() => {}); // whoever asks when it is no longer stale is told
       return count('stale', c, held);
     }
     try {
@@ -151,17 +179,15 @@ export function createHotKeys(store: HotStore, source: HotSource): HotKeys {
     changed,
     stats: () => ({ bytes: store.bytes, count: store.count, evictions: store.evictions, answered, brought }),
     async link(c, next) {
+      const { method, url } = c.req;
       const { tenant, scopes, restrictions } = c.get('caller');
-      const key = keyOf(c.req.url);
-      const isRead = c.req.method === 'GET' || c.req.method === 'HEAD';
-      const mayRead = key !== undefined && scopes.includes('tensors:read') && mayName(restrictions, key);
-      if (isRead && mayRead) {
-        const answer = await read(c, tenant, key);
-        if (answer) return answer;
+      if (method === 'GET' || method === 'HEAD') {
+        const key = keyOf(pathOf(url));
+        const mayRead = key !== undefined && scopes.includes('tensors:read') && mayName(restrictions, key);
+        return (mayRead ? await read(c, tenant, key) : undefined) ?? next();
       }
-      if (isRead) return next();
-      // which tensors of a tenant a call of another kind has changed, only the core knows
-      const told = () => (key !== undefined || freshMs() < Number.POSITIVE_INFINITY) && changed(tenant, key);
+      const change = source.toldAtOnce ? undefined : changeOf(c);
+      const told = () => change && changed(...change);
       told();
       try {
         await next();
@@ -180,10 +206,22 @@ function dated(found: Exclude<Brought, 'unchanged'>, since: number) {
 
 const idOf = (tenant: string, key: string): string => `${tenant}\0${key}`;
 
+/** With its query. */
+const pathOf = (url: string): string => url.slice(url.indexOf('/', url.indexOf('://') + 3));
+
 /** As it was sent, where it could be a key; what is none the core says. */
-function keyOf(url: string): string | undefined {
-  const at = url.indexOf('/', url.indexOf('://') + 3);
-  if (!url.startsWith(TENSORS, at)) return undefined;
-  const key = url.slice(at + TENSORS.length);
+function keyOf(path: string): string | undefined {
+  if (!path.startsWith(TENSORS)) return undefined;
+  const key = path.slice(TENSORS.length);
   return KEY.test(key) ? key : undefined;
+}
+
+/** What a call that is no read may change. Beyond a caller's own tenant that is an operator's affair; which tensors, only the core knows. */
+function changeOf(c: C): [tenant?: string, key?: string] | undefined {
+  const caller = c.get('caller');
+  const path = decodeURIComponent(pathOf(c.req.url).split('?', 1)[0] ?? ''); // which was judged before (sanitize.ts)
+  const key = keyOf(path);
+  if (key !== undefined) return [caller.tenant, key];
+  if (!OF_MANY.test(path)) return undefined;
+  return isOperator(caller) && !path.startsWith('/v1/tensors') ? [] : [caller.tenant];
 }

@@ -46,8 +46,10 @@ interface Shelf {
 /** Headers, names and the places in maps, about; and a shelf's arrays. */
 const BESIDE_BYTES = 1024;
 const SHELF_BYTES = 8192;
-/** Of the budget, one answer at most. */
+/** Of the budget, one answer at most; */
 const ANSWER_SHARE = 1 / 8;
+/** and never more than a connection's own buffers take at once, so that who reads slowly keeps nothing here. */
+const ANSWER_BYTES_MAX = 128 << 10;
 /** Keys that are remembered as asked for, beyond those that are held; then each counts half. */
 const ASKED_MAX = 1 << 14;
 
@@ -56,7 +58,7 @@ export function createHotStore(bytesMax: number): HotStore {
   const asked = new Sketch();
   asked.fit(ASKED_MAX);
   let askedCount = 0;
-  const answerBytesMax = Math.floor(bytesMax * ANSWER_SHARE);
+  const answerBytesMax = Math.min(ANSWER_BYTES_MAX, Math.floor(bytesMax * ANSWER_SHARE));
   let bytes = 0;
   let count = 0;
   let evictions = 0;

@@ -181,7 +181,7 @@ function hotKeysOf(core: CoreHere, config: EdgeConfig): HotKeys | undefined {
   const hotKeys = createHotKeys(store, {
     bring: (c, key) => core.tensor(c.get('caller').tenant, key, store.answerBytesMax),
     freshMs: () => Number.POSITIVE_INFINITY,
-    ...{ staleMs: 0, errorMs: 0, shared: true, now: Date.now },
+    ...{ staleMs: 0, errorMs: 0, shared: true, toldAtOnce: true, now: Date.now },
   });
   core.onChange(hotKeys.changed);
   return hotKeys;

@@ -30,7 +30,7 @@ function open(options: Partial<HotSource> = {}) {
       if (etag === `"${text}"`) return 'unchanged';
       return tensor(text, state.expires ? { expires: state.expires } : {});
     },
-    ...{ freshMs: () => 1000, staleMs: 0, errorMs: 30_000, shared: true, now: () => clock.now },
+    ...{ freshMs: () => 1000, staleMs: 0, errorMs: 30_000, shared: true, toldAtOnce: false, now: () => clock.now },
     ...options,
   });
   const app = new Hono<EdgeEnv>();
@@ -198,8 +198,61 @@ test('who writes through this edge reads what he wrote, however fresh the old wa
   await call('PUT', 'k', {}, 'three');
   for (let i = 0; i < 3; i++) assert.equal((await call('GET', 'k')).text, 'three');
   held.set('a/k', 'by a batch');
-  await call('POST', '', {}, 'x'); // any other call of the tenant's
+  await call('POST', '../tensors:batch', {}, 'x');
   assert.equal((await call('GET', 'k')).text, 'by a batch');
+});
+
+test('a write is known by its key, whatever query it has and however it is encoded', async () => {
+  for (const written of ['k?ttl=60', '%6B', '%6b?priority=1']) {
+    const { call } = await warmed({ freshMs: () => Number.POSITIVE_INFINITY });
+    await call('PUT', written, {}, 'two');
+    assert.equal((await call('GET', 'k')).text, 'two', written);
+  }
+});
+
+test('an erasure by an operator may be of any tenant, by others of their own: nobody else clears what all have', async () => {
+  for (const [as, isKept] of [
+    ['b', true],
+    ['b;tensors:read operator', false],
+    ['a', false],
+  ] as const) {
+    const { call, held } = await warmed({ freshMs: () => Number.POSITIVE_INFINITY });
+    held.set('a/k', 'two');
+    await call('POST', '../erasures?wait=true', { 'x-as': as }, '{}');
+    assert.equal((await call('GET', 'k')).text, isKept ? 'one' : 'two', as);
+  }
+});
+
+test('where each asks for itself, none of those who asked before a change leaves what it brings', async () => {
+  const { call, held, state, store, hot } = open({ shared: false, freshMs: () => Number.POSITIVE_INFINITY });
+  held.set('a/k', 'one');
+  await call('GET', 'k');
+  const { promise, resolve } = Promise.withResolvers<void>();
+  state.hold = promise;
+  const before = [call('GET', 'k'), call('GET', 'k')];
+  await new Promise((next) => setImmediate(next));
+  hot.changed('a', 'k');
+  resolve();
+  await Promise.all(before);
+  assert.equal(store.count, 0);
+});
+
+test('answers are small, and so many are brought at once: what is beyond goes on to the core', async () => {
+  assert.equal(createHotStore(64 << 20).answerBytesMax, 128 << 10);
+  const { call, held, state, asked } = open();
+  const keys = Array.from({ length: 300 }, (_, i) => `k${i}`);
+  for (const key of keys) {
+    held.set(`a/${key}`, 'one');
+    await call('GET', key);
+  }
+  const { promise, resolve } = Promise.withResolvers<void>();
+  state.hold = promise;
+  const passed = state.passed;
+  const answers = keys.map((key) => call('GET', key));
+  await Promise.all(answers.slice(256));
+  assert.deepEqual([asked.length, state.passed - passed], [256, 300 - 256]);
+  resolve();
+  assert.ok((await Promise.all(answers)).every(({ text }) => text === 'one'));
 });
 
 test('another tenant, and a caller without the scope or restricted to other keys, are not answered from here', async () => {
