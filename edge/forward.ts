@@ -58,9 +58,11 @@ function deadlineOf(headers: Headers) {
 /**
  * The keys of a core elsewhere, each kept for `keepMs`; one that is revoked there is refused here after that. What is kept
  * is the key, never its promise: on Workers that dies with the request that asked, and whoever else waits for it hangs.
+ * That a key does not exist is kept too, but apart: whoever tries names at random pushes out no key that is in use.
  */
 export function keysElsewhere(core: CoreElsewhere, keepMs: number): (keyid: string) => Promise<Key | undefined> {
-  const kept = new Map<string, { key: Key | undefined; until: number }>();
+  const kept = new Map<string, { key: Key; until: number }>();
+  const unknown = new Map<string, { key: undefined; until: number }>();
 
   async function ask(keyid: string): Promise<Key | undefined> {
     const path = `/v1/internal/keys/${encodeURIComponent(keyid)}`;
@@ -76,16 +78,23 @@ export function keysElsewhere(core: CoreElsewhere, keepMs: number): (keyid: stri
   }
 
   return async (keyid) => {
-    const known = kept.get(keyid);
+    const known = kept.get(keyid) ?? unknown.get(keyid);
     const now = core.now();
     if (known && known.until > now) return known.key;
     const key = await ask(keyid);
     kept.delete(keyid);
-    kept.set(keyid, { key, until: now + (key ? keepMs : Math.min(keepMs, KEY_UNKNOWN_MS)) });
-    const [oldest] = kept.keys();
-    if (kept.size > KEYS_KEPT_MAX && oldest !== undefined) kept.delete(oldest);
+    unknown.delete(keyid);
+    if (key) keep(kept, keyid, { key, until: now + keepMs });
+    else keep(unknown, keyid, { key, until: now + Math.min(keepMs, KEY_UNKNOWN_MS) });
     return key;
   };
+}
+
+/** Last in line; the first goes when there are too many. */
+function keep<K>(map: Map<string, K>, keyid: string, entry: K): void {
+  map.set(keyid, entry);
+  const [oldest] = map.keys();
+  if (map.size > KEYS_KEPT_MAX && oldest !== undefined) map.delete(oldest);
 }
 
 /** A place in the audit log for refusals of an edge elsewhere. */
