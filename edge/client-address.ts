@@ -28,8 +28,15 @@ export function clientAddress({ proxies, field }: AddressRules, peer: string | u
   if (client === undefined || proxies.length === 0 || !isTrusted(client)) return client;
   const said = headers.get(field);
   if (said === null) return client;
-  if (said.length > FIELD_MAX) return undefined;
-  const hops = field === 'forwarded' ? forwardedHops(said) : said.split(',').map((hop) => hop.trim());
+  const hops =
+    field === 'forwarded'
+      ? forwardedHops(said)
+      : said
+          .slice(-FIELD_MAX)
+          .split(',')
+          .map((hop) => hop.trim());
+  // However much somebody writes, the end of the field is the proxies'; where it begins in the middle, that is no hop.
+  if (hops && said.length > FIELD_MAX) hops[0] = '';
   for (const hop of hops?.slice(-HOPS_MAX).reverse() ?? ['']) {
     client = nodeAddress(hop);
     if (client === undefined || !isTrusted(client)) return client;
@@ -59,6 +66,7 @@ const PAIR = new RegExp(`[ \\t]*(${TOKEN})=(?:(${TOKEN})|"((?:[^"\\\\]|\\\\.)*)"
 
 /** The `for` of each element of a Forwarded field (RFC 7239), empty where it has none; undefined if it cannot be read. */
 function forwardedHops(text: string): string[] | undefined {
+  if (text.length > FIELD_MAX) return undefined;
   const hops: string[] = [];
   let hop: string | undefined;
   PAIR.lastIndex = 0;

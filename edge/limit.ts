@@ -1,5 +1,6 @@
 // The links that bound how often somebody may call. Three stand in the chain:
-//   limitAddress  before anything is verified: all requests of an address, and those of it that failed to say who they are
+//   limitAddress  before anything is verified: all requests of an address, and those of it that failed to say who they are; who
+//                 hides his address is one with all others who do
 //   limitKey      behind the signature: requests by key, those to administrative routes once more, requests at once, bytes
 // A key with limits of its own (POST /v1/keys) has them instead of those of the settings. Bytes are what a request announces,
 // before it is let in; what it moved beyond that is charged after. A refusal is a 429 that names the policy and when to come again.
@@ -47,14 +48,15 @@ export function limitsBy(
 }
 
 const ADMIN = /^\/v1\/(?:keys|audit|backups|erasures)(?:\/|$)/;
+/** Of addresses that are not known, as a proxy's field was made unreadable. */
+const HIDDEN = 'hidden';
 /** Of a refusal that ends when another request does. */
 const CONCURRENT_RETRY_S = 1;
 
 export const limitAddress = ({ address, failed, byAddress }: LimitRules): MiddlewareHandler<EdgeEnv> => {
   return async (c, next) => {
     const from = c.get('address');
-    if (from === undefined) return next();
-    const whose = subscriberOf(from);
+    const whose = from === undefined ? HIDDEN : subscriberOf(from);
     // Failures are charged when they have happened.
     const told = await byAddress.take([...charges(address, whose, 1, 1), ...charges(failed, whose, 1, 0)]);
     c.set('fields', fieldsOf(told));

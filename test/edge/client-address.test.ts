@@ -93,6 +93,11 @@ test('what is no address leaves it unknown: hidden, malformed, too many, too lon
   const many = Array.from({ length: 33 }, () => '10.0.0.1').join(',');
   assert.equal(asked('10.0.0.1', { 'x-forwarded-for': many }), undefined);
   assert.equal(asked('10.0.0.1', { 'x-forwarded-for': `${' '.repeat(9000)}x` }), undefined);
+  const long = `x${' '.repeat(9000)}1.2.3.4`;
+  assert.equal(asked('10.0.0.1', { 'x-forwarded-for': long }), undefined);
+  assert.equal(asked('10.0.0.1', { 'x-forwarded-for': `${'x,'.repeat(4500)}10.0.0.2` }), undefined);
+  assert.deepEqual(asked('10.0.0.1', { 'x-forwarded-for': `${long}, 5.6.7.8` }), parseAddress('5.6.7.8'));
+  assert.deepEqual(asked('10.0.0.1', { 'x-forwarded-for': `${long}, 5.6.7.8, 10.0.0.2` }), parseAddress('5.6.7.8'));
   assert.equal(asked(undefined, { 'x-forwarded-for': '1.2.3.4' }), undefined);
 });
 

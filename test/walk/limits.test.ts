@@ -162,6 +162,26 @@ test('whoever fails to say who they are too often is refused before that is look
   assert.equal((await list(root, far.edge)).status, 200);
 });
 
+test('who makes his address unreadable is limited with all who do, and however long the field, its end counts', async () => {
+  const hidden = { headers: { 'x-forwarded-for': 'unknown' } };
+  const wrong = { ...root, secret: randomBytes(32).toString('base64') };
+  const edge = await startBlatam({
+    environment: {
+      ...{ INTERNAL_SECRET, CORE_URLS: blatam.core, EDGE_LIMIT_FAILED: '2/1h', EDGE_PROXIES: '127.0.0.0/8,::1' },
+    },
+  });
+  try {
+    for (let i = 0; i < 2; i++) assert.equal(await codeOf(await list(wrong, edge.edge, hidden)), 'signature_invalid');
+    await assertLimited(await list(wrong, edge.edge, hidden), `failed-${HOUR}s`);
+    const long = { headers: { 'x-forwarded-for': `${'x'.repeat(9000)}, 198.51.100.9` } };
+    for (let i = 0; i < 2; i++) assert.equal(await codeOf(await list(wrong, edge.edge, long)), 'signature_invalid');
+    await assertLimited(await list(wrong, edge.edge, long), `failed-${HOUR}s`);
+    assert.equal((await list(root, edge.edge)).status, 200);
+  } finally {
+    await edge.stop();
+  }
+});
+
 test('an address that is denied is not let in, whatever it has; health is told to all', async () => {
   const from = { headers: { 'x-forwarded-for': '203.0.113.77' } };
   assert.equal(await codeOf(await list(root, far.edge, from)), 'address_refused');
