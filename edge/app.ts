@@ -93,7 +93,10 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
       parts.log(
         `${c.get('requestId')} ${c.req.method} ${encodeURI(c.req.path)}: ${fault.message} ${fault.cause ?? ''}`,
       );
-    return problemResponse(fault, c.get('requestId'));
+    const answer = problemResponse(fault, c.get('requestId'));
+    if (parts.tokens && fault.code === 'signature_missing')
+      answer.headers.append('www-authenticate', 'Bearer realm="blatam"');
+    return answer;
   });
   app.notFound((c) => {
     throw problem('route_unknown', `There is no ${c.req.method} ${c.req.path.slice(0, 200)}.`);

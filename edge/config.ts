@@ -70,7 +70,11 @@ export const edgeSettings = {
   EDGE_LIMIT_KEY: setting(ratesText, '10000/1s,300000/1m', 'requests of a key without limits of its own; or none'),
   EDGE_LIMIT_KEY_BYTES: setting(ratesText, 'none', 'bytes of its bodies and answers, as 1GiB/1m; or none'),
   EDGE_LIMIT_KEY_AT_ONCE: setting(integer(1, 100_000), '1024', 'requests of it that are under way at once'),
-  EDGE_LIMIT_ADMIN: setting(ratesText, '100/1s,6000/1m', 'its requests for keys, the audit log and backups; or none'),
+  EDGE_LIMIT_ADMIN: setting(
+    ratesText,
+    '100/1s,6000/1m',
+    'its administrative requests: keys, audit log, backups, erasures, policy, moves, adapters; or none',
+  ),
   EDGE_LIMIT_ADDRESS: setting(
     ratesText,
     '20000/1s',

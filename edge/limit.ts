@@ -47,7 +47,9 @@ export function limitsBy(
   };
 }
 
-const ADMIN = /^\/v1\/(?:keys|audit|backups|erasures)(?:\/|$)/;
+/** Each of these that changes something leaves a line in the audit log, which is never cut. */
+const ADMIN =
+  /^\/v1\/(?:(?:keys|audit|backups|erasures)(?:\/|$)|adapters\/|cache\/(?:policy|check)$|tensors:move$|kv\/move$)/;
 /** Of addresses that are not known, as a proxy's field was made unreadable. */
 const HIDDEN = 'hidden';
 /** Of a refusal that ends when another request does. */

@@ -126,6 +126,14 @@ export function problemDocument({ status, code, message, extra }: Problem, reque
   return { type, title: registry[code][1], status, detail: message, code, requestId, ...extra };
 }
 
+/** What a 401 asks for (RFC 9110, 11.6.1): a signature by RFC 9421, or what came instead of one, to be right. */
+function challengeOf({ status, code }: Problem): Record<string, string> {
+  if (status !== 401) return {};
+  const isToken = code.startsWith('token_');
+  const scheme = isToken || code === 'metrics_closed' ? 'Bearer' : 'Signature';
+  return { 'www-authenticate': `${scheme} realm="blatam"${isToken ? ', error="invalid_token"' : ''}` };
+}
+
 /** The answer that a caller sees. */
 export function problemResponse(p: Problem, requestId: string): Response {
   const { retryAfterSeconds } = p.extra;
@@ -134,6 +142,7 @@ export function problemResponse(p: Problem, requestId: string): Response {
     headers: {
       'content-type': 'application/problem+json',
       'x-request-id': requestId,
+      ...challengeOf(p),
       ...(typeof retryAfterSeconds === 'number' && { 'retry-after': String(retryAfterSeconds) }),
     },
   });

@@ -142,6 +142,8 @@ test('administrative routes have a quota of their own', async () => {
   const ask = () => call(key, 'GET', `${blatam.edge}/v1/keys?limit=1`);
   for (let i = 0; i < ADMIN_QUOTA; i++) assert.equal((await ask()).status, 200);
   await assertLimited(await ask(), `admin-${HOUR}s`);
+  for (const path of ['audit', 'cache/policy', 'cache/check', 'tensors:move', 'kv/move', 'adapters/0/drain'])
+    await assertLimited(await call(key, 'POST', `${blatam.edge}/v1/${path}`), `admin-${HOUR}s`);
   assert.equal((await list(key)).status, 200);
 });
 

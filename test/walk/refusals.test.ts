@@ -42,6 +42,7 @@ async function assertRefused(send: () => Promise<Response>, code: string): Promi
   const document = (await answer.json()) as Record<string, unknown>;
   assert.equal(document.code, code);
   assert.equal(document.status, 401);
+  assert.equal(answer.headers.get('www-authenticate'), 'Signature realm="blatam"');
   assert.equal(document.requestId, answer.headers.get('x-request-id'));
   for (const field of ['type', 'title', 'detail']) assert.ok(document[field], field);
   assert.equal(await heard(), before, 'the core was not asked');

@@ -68,7 +68,11 @@ test('what is no token of the issuer is refused, and so is a token at the core i
     await codeOf(await ask(await tokenOf('acme', RIGHTS), 'GET', `${blatam.core}/v1/tensors`)),
     'signature_missing',
   );
-  assert.equal(await codeOf(await fetch(at, { headers: { authorization: 'Basic YTpi' } })), 'signature_missing');
+  const basic = await fetch(at, { headers: { authorization: 'Basic YTpi' } });
+  assert.equal(basic.headers.get('www-authenticate'), 'Signature realm="blatam", Bearer realm="blatam"');
+  assert.equal(await codeOf(basic), 'signature_missing');
+  const challenge = (await ask('a.b.c', 'GET', at)).headers.get('www-authenticate');
+  assert.equal(challenge, 'Bearer realm="blatam", error="invalid_token"');
 });
 
 test('a request with a signature too is judged by that alone', async () => {
