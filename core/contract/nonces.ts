@@ -2,7 +2,8 @@
 // the first could still be accepted.
 // Nonces lie in generations by the time they expire; a generation is dropped whole once all of it has expired, so nothing
 // is timed or swept entry by entry, and a look-up costs one probe for each live generation (four with the default window).
-// An unexpired nonce is never forgotten: when there is no room the request is refused instead. Nor can a clock that jumps
+// An unexpired nonce is never forgotten: when there is no room the request is refused instead. A key may have eight times what is free,
+// so that one that floods is refused before it has shut out the others: alone it has eight ninths. Nor can a clock that jumps
 // back revive one: whatever expires no later than a dropped generation counts as seen.
 // It does not survive a restart and is not shared between processes.
 
@@ -20,6 +21,9 @@ export interface MemoryNoncesOptions {
   readonly now: () => number;
 }
 
+/** Of what is free, times so many may be one key's. */
+const OF_FREE = 8;
+
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -28,7 +32,8 @@ const ownCopy = (text: string): string => decoder.decode(encoder.encode(text));
 
 export function memoryNonces({ max = 1_000_000, now }: MemoryNoncesOptions): Nonces {
   if (!Number.isInteger(max) || max < 1 || max > MAX_MAX) throw new RangeError(`max is ${max}, not 1 to ${MAX_MAX}.`);
-  const generations = new Map<number, Set<string>>();
+  /** By generation and key. */
+  const generations = new Map<number, Map<string, Set<string>>>();
   let size = 0;
   let swept = Number.NaN; // the generation of the clock at the last sweep
   let dropped = Number.NEGATIVE_INFINITY; // the last generation that was dropped with nonces in it
@@ -39,7 +44,7 @@ export function memoryNonces({ max = 1_000_000, now }: MemoryNoncesOptions): Non
     swept = current;
     for (const [generation, seen] of generations) {
       if (generation >= current) continue;
-      size -= seen.size;
+      for (const each of seen.values()) size -= each.size;
       dropped = Math.max(dropped, generation);
       generations.delete(generation);
     }
@@ -55,13 +60,22 @@ export function memoryNonces({ max = 1_000_000, now }: MemoryNoncesOptions): Non
       dropExpired();
       const generation = generationOf(expiresAt);
       if (generation <= dropped) return false;
-      const entry = `${keyid.length}:${keyid}${nonce}`; // the length keeps ("ab","c") apart from ("a","bc")
-      for (const seen of generations.values()) if (seen.has(entry)) return false;
-      if (size >= max)
-        throw problem('replays_full', `${max} nonces are remembered and none has expired yet; try again later.`);
-      const seen = generations.get(generation);
-      if (seen) seen.add(ownCopy(entry));
-      else generations.set(generation, new Set([ownCopy(entry)]));
+      let own = 0;
+      for (const seen of generations.values()) {
+        const ofKey = seen.get(keyid);
+        if (ofKey?.has(nonce)) return false;
+        own += ofKey?.size ?? 0;
+      }
+      if (own >= OF_FREE * (max - size))
+        throw problem(
+          'replays_full',
+          `${size} nonces are remembered, ${own} of this key, and ${max} may be (NONCES_MAX); try again later.`,
+        );
+      const seen = generations.get(generation) ?? new Map<string, Set<string>>();
+      generations.set(generation, seen);
+      const ofKey = seen.get(keyid);
+      if (ofKey) ofKey.add(ownCopy(nonce));
+      else seen.set(keyid, new Set([ownCopy(nonce)]));
       size += 1;
       return true;
     },

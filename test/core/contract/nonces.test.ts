@@ -56,15 +56,34 @@ test('firstSeen() never forgets an unexpired nonce, to the millisecond', () => {
 
 test('firstSeen() throws replays_full at the bound, and still knows what it has seen', () => {
   const { clock, nonces } = setup(3);
-  for (const nonce of ['one', 'two', 'three']) nonces.firstSeen('k', nonce, clock.now + 300_000);
-  assert.throws(() => nonces.firstSeen('k', 'four', clock.now + 300_000), { code: 'replays_full' });
-  assert.equal(nonces.firstSeen('k', 'one', clock.now + 300_000), false);
+  for (const keyid of ['a', 'b', 'c']) nonces.firstSeen(keyid, 'one', clock.now + 300_000);
+  for (const keyid of ['a', 'd'])
+    assert.throws(() => nonces.firstSeen(keyid, 'two', clock.now + 300_000), { code: 'replays_full' });
+  assert.equal(nonces.firstSeen('a', 'one', clock.now + 300_000), false);
+});
+
+test('firstSeen() refuses keys that flood while there is room for others', () => {
+  const { clock, nonces } = setup(9000);
+  const flood = (keyid: string): number => {
+    for (let at = 0; ; at++)
+      try {
+        nonces.firstSeen(keyid, `${at}`, clock.now + 300_000);
+      } catch {
+        return at;
+      }
+  };
+  assert.equal(flood('a'), 8000);
+  assert.equal(flood('b'), 889); // eight ninths of what is left
+  for (let at = 0; at < 9; at++) assert.equal(nonces.firstSeen(`c${at}`, 'one', clock.now + 300_000), true);
+  assert.equal(nonces.firstSeen('c', 'one', clock.now + 300_000), true);
+  clock.now += 420_001;
+  assert.equal(flood('a'), 8000);
 });
 
 test('expired nonces make room again', () => {
   const { clock, nonces } = setup(1000);
   for (let round = 0; round < 20; round += 1) {
-    for (let at = 0; at < 1000; at += 1) assert.equal(nonces.firstSeen('k', `${at}`, clock.now + 300_000), true);
+    for (let at = 0; at < 888; at += 1) assert.equal(nonces.firstSeen('k', `${at}`, clock.now + 300_000), true);
     clock.now += 420_001; // the lifetime and a generation
   }
 });
