@@ -104,6 +104,8 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
 
   app.use(allowOrigins(parts.origins));
 
+  const perAddress = limitAddress(parts.limits);
+  app.use('/metrics', perAddress); // its token is not to be guessed
   app.get('/healthz', (c) => c.json({ alive: true }));
   app.get('/readyz', async (c) => {
     const core = await parts.coreReady();
@@ -120,7 +122,7 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
     assertAllowed(parts.addresses, c.get('address'));
     return next();
   });
-  app.use('/v1/*', limitAddress(parts.limits));
+  app.use('/v1/*', perAddress);
   app.use('/v1/internal/*', () => {
     throw problem('route_unknown', 'There is no such route.');
   });

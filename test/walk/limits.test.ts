@@ -164,6 +164,22 @@ test('whoever fails to say who they are too often is refused before that is look
   assert.equal((await list(root, far.edge)).status, 200);
 });
 
+test('whoever asks for metrics is limited as an address; readiness is told to all, but not where a core is', async () => {
+  const edge = await startBlatam({
+    environment: { INTERNAL_SECRET, CORE_URLS: 'http://127.0.0.1:9', EDGE_LIMIT_ADDRESS: '3/1h' },
+  });
+  try {
+    const ready = await fetch(`${edge.edge}/readyz`);
+    assert.deepEqual(await ready.json(), { ready: false, checks: { core: { ok: false, detail: 'does not answer' } } });
+    for (let i = 0; i < 3; i++) await (await fetch(`${edge.edge}/metrics`)).text();
+    await assertLimited(await fetch(`${edge.edge}/metrics`), `address-${HOUR}s`);
+    assert.equal((await fetch(`${edge.edge}/readyz`)).status, 503);
+    assert.equal((await fetch(`${edge.edge}/healthz`)).status, 200);
+  } finally {
+    await edge.stop();
+  }
+});
+
 test('who makes his address unreadable is limited with all who do, and however long the field, its end counts', async () => {
   const hidden = { headers: { 'x-forwarded-for': 'unknown' } };
   const wrong = { ...root, secret: randomBytes(32).toString('base64') };
