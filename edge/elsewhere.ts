@@ -37,7 +37,7 @@ export function edgeElsewhere({ config, crypto, fetch, lasts, metricsOf, ...own 
   const nonces = memoryNonces({ max: config.NONCES_MAX, now: Date.now });
   const keyOf = keysElsewhere(core, config.EDGE_KEY_SECONDS * 1000);
   const refusals = createRefusals({ write: refusalsElsewhere(core), now: Date.now, log: own.log });
-  const hot = hotElsewhere(core, config, lasts);
+  const hot = hotElsewhere(core, config, lasts, own.goOn);
   const end = new AbortController();
   if (lasts) hot.follow(end.signal);
   const edge = createEdge({

@@ -7,6 +7,7 @@
 // is not kept. So many questions are under way at most, each for one small answer; beyond those all goes on to the core.
 import type { Context, MiddlewareHandler } from 'hono';
 import { hashOf } from '../core/cache/policy/hash.ts';
+import { DEADLINE_HEADER } from '../core/contract/deadline.ts';
 import { namesTag } from '../core/contract/etag.ts';
 import { isOperator, mayName } from '../core/contract/keys.ts';
 import { asProblem } from '../core/contract/problems.ts';
@@ -94,9 +95,10 @@ export function createHotKeys(store: HotStore, source: HotSource): HotKeys {
   /** Another one after any change of this key, however many ask for it at once. */
   const stamp = (tenant: string, id: string): number => changes + countOf(tenant) + countOf(id);
 
-  /** Asks the core, or waits for who does; undefined where as many are asking as may. */
+  /** Asks the core, or waits for who does; undefined where as many are asking as may, and for who does not wait as long as others. */
   function ask(c: C, tenant: string, key: string, held: HotAnswer | undefined): Flight | undefined {
     const id = idOf(tenant, key);
+    if (c.req.header(DEADLINE_HEADER) !== undefined) return undefined;
     const known = flights.get(id);
     if (known) return known;
     if (source.shared && underWay >= FLIGHTS_MAX) return undefined;

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Hono } from 'hono';
+import { namesTag } from '../../core/contract/etag.ts';
 import { asProblem, problem, problemResponse } from '../../core/contract/problems.ts';
 import type { EdgeEnv } from '../../edge/app.ts';
 import { type Brought, createHotKeys, type HotSource } from '../../edge/hot-keys.ts';
@@ -253,6 +254,20 @@ test('answers are small, and so many are brought at once: what is beyond goes on
   assert.deepEqual([asked.length, state.passed - passed], [256, 300 - 256]);
   resolve();
   assert.ok((await Promise.all(answers)).every(({ text }) => text === 'one'));
+});
+
+test('who says how long he waits, waits for nobody else: what is not here goes on to the core with its deadline', async () => {
+  const { call, asked, state, clock } = await warmed();
+  clock.now += 1000;
+  const before = [asked.length, state.passed];
+  assert.equal((await call('GET', 'k', { 'x-deadline-ms': '500' })).text, 'one');
+  assert.deepEqual([asked.length, state.passed - (before[1] ?? 0)], [before[0], 1]);
+  await call('GET', 'k');
+  assert.equal((await call('GET', 'k', { 'x-deadline-ms': '500' })).said, 'blatam; hit');
+});
+
+test('what has no etag is named by no request', () => {
+  for (const field of [undefined, null, '']) assert.equal(namesTag(field, ''), false);
 });
 
 test('another tenant, and a caller without the scope or restricted to other keys, are not answered from here', async () => {
