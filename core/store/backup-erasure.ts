@@ -51,9 +51,37 @@ export async function eraseFromBackup(
     return { ...done, isRemoved: true };
   }
   const fresh = freshOf(folder);
+  await disk.remove(fresh);
+  try {
+    await writeFresh(disk, folder, manifest, { plan, others, beside });
+  } catch (error) {
+    await disk.remove(fresh).catch(() => {}); // it may have filled the disk
+    throw error;
+  }
+  disk.reached('backup rewritten');
+  await disk.rename(folder, outdatedOf(folder));
+  disk.reached('backup aside');
+  await finishExchange(disk, folder);
+  return { ...done, isRemoved: false };
+}
+
+interface Changes {
+  readonly plan: Plan;
+  /** What is to stand in files beside the store. */
+  readonly others: ReadonlyMap<string, string>;
+  /** Files beside the store that are left out. */
+  readonly beside: ReadonlySet<string>;
+}
+
+async function writeFresh(
+  disk: Disk,
+  folder: string,
+  manifest: Manifest,
+  { plan, others, beside }: Changes,
+): Promise<void> {
+  const fresh = freshOf(folder);
   const files: ManifestFile[] = [];
   const folders = new Set([fresh]);
-  await disk.remove(fresh);
   for (const file of manifest.files) {
     if (plan.payloads.has(file.path) || beside.has(file.path)) continue;
     const to = join(fresh, file.path);
@@ -72,12 +100,7 @@ export async function eraseFromBackup(
   for (const path of [...folders].toReversed()) await disk.syncFolder(path);
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
   const leftOut = manifest.leftOut.filter((name) => !plan.isGone(name));
-  await writeManifest(disk, fresh, { ...manifest, entries, bytes, files, leftOut });
-  disk.reached('backup rewritten');
-  await disk.rename(folder, outdatedOf(folder));
-  disk.reached('backup aside');
-  await finishExchange(disk, folder);
-  return { ...done, isRemoved: false };
+  await writeManifest(disk, fresh, { ...manifest, entries: manifest.entries - plan.entries, bytes, files, leftOut });
 }
 
 const freshOf = (folder: string): string => `${folder}.erasing`;

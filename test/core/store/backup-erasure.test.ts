@@ -103,6 +103,21 @@ test('a backup that was found damaged stays so, and what was said of it goes, wh
   assert.doesNotMatch(readFileSync(notes, 'utf8'), /alice/);
 });
 
+test('one that cannot be written anew stays as it was, and nothing lies beside it', async (t) => {
+  const { first, at } = await backups(t);
+  const before = hashesIn(first);
+  const full: typeof realDisk = {
+    ...realDisk,
+    async link(from, to) {
+      if (to.includes('.erasing')) throw Object.assign(new Error('ENOSPC: injected'), { code: 'ENOSPC' });
+      return realDisk.link(from, to);
+    },
+  };
+  await assert.rejects(eraseFromBackup(full, first, WHAT), /ENOSPC/);
+  assert.deepEqual(hashesIn(first), before);
+  assert.deepEqual(readdirSync(join(at, 'backups')).sort(), ['first', 'second']);
+});
+
 test('damage that a pack has stays told', async (t) => {
   const { first } = await backups(t);
   const packs = join(first, 'cache/entries/packs');
