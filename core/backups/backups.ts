@@ -189,11 +189,11 @@ export async function openBackups(o: BackupsOptions): Promise<Backups> {
     const what = jobs.running ? undefined : due(await catalogue.newestWhole(), tried, o.schedule, now());
     if (what === 'backup' && store.entries > 0) {
       tried = { ...tried, backupMs: now() };
-      await (await create(SCHEDULE, 'schedule')).ended;
+      await (await create(SCHEDULE, 'schedule')).ended.catch(() => {}); // told where it failed
     } else if (what === 'drill') {
       tried = { ...tried, drillMs: now() };
       const newest = await catalogue.newestWhole();
-      if (newest) await drillOne(newest.id, SCHEDULE).ended;
+      if (newest) await drillOne(newest.id, SCHEDULE).ended.catch(() => {});
     }
   }
 
@@ -207,7 +207,10 @@ export async function openBackups(o: BackupsOptions): Promise<Backups> {
   await refresh();
   const look = (): Promise<void> => {
     looking ??= lookOnce()
-      .catch(() => {}) // told where it failed
+      .catch((error: unknown) => {
+        failures.create++;
+        log(`ALARM: whether a backup is due in ${o.folder} cannot be told, or it cannot begin: ${String(error)}`);
+      })
       .finally(() => {
         looking = undefined;
       });

@@ -229,6 +229,20 @@ test('a restore that finds damage on its way leaves nothing of what it had copie
   assert.equal(it.store.entries, 5);
 });
 
+test('look() that cannot even begin says so, and counts it', async (t) => {
+  let isAway = false;
+  const list = async (path: string) => {
+    if (isAway && path.endsWith('backups')) throw Object.assign(new Error('EIO: it is away'), { code: 'EIO' });
+    return realDisk.list(path);
+  };
+  const it = await world(t, { disk: { ...realDisk, list } });
+  await putBytes(it.store, 'k', random.bytes(1000));
+  isAway = true;
+  await it.backups.look();
+  assert.equal(it.backups.status.failures.create, 1);
+  assert.match(it.lines.join('\n'), /ALARM: whether a backup is due .*EIO/);
+});
+
 test('a backup from elsewhere, without its notes, is restored into an empty instance that runs', async (t) => {
   const from = await world(t);
   const bytes = random.bytes(100_000);
