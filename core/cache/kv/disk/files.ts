@@ -1,5 +1,6 @@
 // The files of segments (format.ts), in a folder of their own. Nothing is synced as it is written: what a loss of power takes is
-// computed again. What is wiped is, before that is told: its lines first, so that a start does not find it, then its bytes.
+// computed again. What is wiped is, before that is told: its lines first, so that a start does not find it, then its bytes. So is
+// the folder, once a segment is removed.
 // Not here: what is in them, and how much they may be.
 import { join } from 'node:path';
 import { type Disk, readAll, readWhole, writeAll } from '../../../store/disk.ts';
@@ -86,6 +87,7 @@ export function createSegmentFiles(folder: string, disk: Disk): SegmentFiles {
     async remove(segment) {
       await disk.remove(pathOf(segment, 'index'));
       await disk.remove(pathOf(segment, 'data'));
+      await disk.syncFolder(folder); // what was in it may have been cleared
     },
   };
 }

@@ -4,7 +4,7 @@
 // fair share, while another has more than that, of what others follow, or of what somebody holds, stays for another round. What a block has lost here is wiped: no
 // start finds it again.
 // Invariants: files never take more than the budget, whatever fails; a place is a block's once its record is written; one thing is
-// written at a time. A disk that refuses is asked again after a while, and what has no room is not written.
+// written at a time. A disk that refuses is asked again after a while, to wipe too, and what has no room is not written.
 import { setImmediate } from 'node:timers/promises';
 import { type Form, sameForm } from '../../../codec/pages.ts';
 import { problem } from '../../../contract/problems.ts';
@@ -70,7 +70,7 @@ interface Pending {
   readonly from: Extent;
   readonly chunks: Uint8Array[];
   readonly lines: Buffer[];
-  readonly taken: { readonly block: KvBlock; readonly place: Place; readonly instead: Place | undefined }[];
+  readonly taken: Map<KvBlock, { readonly place: Place; readonly instead: Place | undefined }>;
 }
 
 export type Segments = ReturnType<typeof createSegments>;
@@ -89,9 +89,12 @@ export function createSegments(options: SegmentsOptions) {
   let number = segments.at(-1)?.number ?? 0;
   let active: Segment | undefined;
   let pending: Pending | undefined;
+  /** On its way to the files. */
+  let appending: Pending | undefined;
   let refusedUntil = 0;
   let turn: Promise<unknown> = Promise.resolve();
   let tidying: Promise<void> | undefined;
+  let retry: NodeJS.Timeout | undefined;
 
   /** One after the other. */
   function inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -189,12 +192,12 @@ export function createSegments(options: SegmentsOptions) {
       segments.push(active);
     }
     const segment = active;
-    pending ??= { segment, from: segment.end, chunks: [], lines: [], taken: [] };
+    pending ??= { segment, from: segment.end, chunks: [], lines: [], taken: new Map() };
     const place = { segment, at: segment.end.data, bytes: record.bytes, sum: record.sum, form, used: false };
     const lines = linesFor(block, place, segment.roots);
     pending.chunks.push(...record.chunks);
     pending.lines.push(...lines);
-    pending.taken.push({ block, place, instead });
+    pending.taken.set(block, { place, instead });
     segment.records++;
     const own = lines.reduce((sum, { length }) => sum + length, 0);
     grow(segment, record.bytes, own);
@@ -205,6 +208,7 @@ export function createSegments(options: SegmentsOptions) {
   async function flush(): Promise<void> {
     if (!pending) return;
     const { segment, from, chunks, lines, taken } = pending;
+    appending = pending;
     pending = undefined;
     try {
       await files.append(segment.number, from, chunks, Buffer.concat(lines));
@@ -213,8 +217,11 @@ export function createSegments(options: SegmentsOptions) {
       segment.isStale = true;
       active = undefined;
       return tidySoon();
+    } finally {
+      appending = undefined;
     }
-    for (const { block, place, instead } of taken) {
+    if (segment.isStale) tidySoon();
+    for (const [block, { place, instead }] of taken) {
       const { hot, cold, disk } = block.kept;
       const form = (hot ?? cold)?.form ?? place.form;
       if (block.removed || disk !== instead || !sameForm(form, place.form)) {
@@ -222,6 +229,7 @@ export function createSegments(options: SegmentsOptions) {
         continue;
       }
       setPlace(block, place);
+      if (instead) lose(instead.segment, instead); // its segment may stay for a while
       count.written++;
       count.writtenBytes += place.bytes;
     }
@@ -230,7 +238,7 @@ export function createSegments(options: SegmentsOptions) {
   async function writeAll(given: readonly { block: KvBlock; form: Form; encode: () => Encoded }[]): Promise<void> {
     for (const { block, form, encode } of given) {
       if (performance.now() < refusedUntil) break;
-      if (block.removed || block.kept.disk || pending?.taken.some((own) => own.block === block)) continue;
+      if (block.removed || block.kept.disk || pending?.taken.has(block)) continue;
       const record = encode();
       const wanted = record.bytes + lineBytes(block, record, form);
       const own = households.bytesOf(block.kept.tenant, 'disk') + wanted;
@@ -253,6 +261,7 @@ export function createSegments(options: SegmentsOptions) {
 
   async function dropOldest(isFair: boolean): Promise<boolean> {
     await flush();
+    await setImmediate(); // many may have to be looked at, and others have their turn meanwhile
     const [oldest] = segments;
     if (!oldest) return false;
     if (oldest === active) active = undefined;
@@ -280,7 +289,7 @@ export function createSegments(options: SegmentsOptions) {
     for (const block of [...segment.live]) {
       if (block.kept.disk?.segment !== segment) continue; // it went with one before it
       if (!isAlone(block)) {
-        setPlace(block, undefined);
+        drop(block); // its segment may refuse to go
         continue;
       }
       count.evictions++;
@@ -320,12 +329,14 @@ export function createSegments(options: SegmentsOptions) {
       if (isFollowed(block)) followed.add(block);
       if (followed.has(block) || hasToStay(block) || block.kept.disk?.used) found.add(block);
     }
-    let room = Math.min(slack / 2, (segment.end.data + segment.end.index) / 2);
+    let room = Math.min(slack / 2, (segment.end.data + segment.end.index) / 2, bytesMax - bytes);
     const inOrder = [...found].sort((a, b) => Number(hasToStay(b)) - Number(hasToStay(a)) || a.index - b.index);
     const chosen = inOrder.filter((block) => {
       const place = block.kept.disk;
       if (!place || place.bytes > room) return false;
-      room -= place.bytes + lineBytes(block, { ...place, chunks: [] }, place.form);
+      const own = place.bytes + lineBytes(block, { ...place, chunks: [] }, place.form);
+      if (own > room) return false;
+      room -= own;
       return true;
     });
     const isChosen = new Set(chosen);
@@ -340,7 +351,7 @@ export function createSegments(options: SegmentsOptions) {
         tidying = undefined;
         return inTurn(tidy);
       })
-      .catch(() => {}); // told to who waits for it; tried again with the next
+      .catch(() => {}); // told to who waits for it; tried again after a while
   }
 
   async function tidy(): Promise<void> {
@@ -350,13 +361,21 @@ export function createSegments(options: SegmentsOptions) {
       await wipe(segment).catch((error: unknown) => {
         first ??= error;
       });
-    if (first !== undefined) throw first;
+    if (first === undefined) return;
+    if (!retry) retry = setTimeout(again, RETRY_MS).unref();
+    throw first;
+  }
+
+  function again(): void {
+    retry = undefined;
+    tidySoon();
   }
 
   /** A segment that refuses goes as a whole. */
   async function wipe(segment: Segment): Promise<void> {
     const { lost } = segment;
     segment.lost = [];
+    segment.isStale = false; // what is noted from now on is for the next time
     const roots = new Map<string, number>();
     const lines = Buffer.concat(
       [...segment.live].flatMap((block) => (block.kept.disk ? linesFor(block, block.kept.disk, roots) : [])),
@@ -365,7 +384,6 @@ export function createSegments(options: SegmentsOptions) {
     if (segment.live.size > 0 && bytes + more <= bytesMax) {
       try {
         await files.wipe(segment.number, segment.end, lines, lost);
-        segment.isStale = false;
         segment.roots.clear();
         for (const [key, at] of roots) segment.roots.set(key, at);
         return grow(segment, 0, more);
@@ -402,9 +420,9 @@ export function createSegments(options: SegmentsOptions) {
     drop,
     /** Who has stored it is not what its line says. */
     noted(block: KvBlock): void {
-      if (!block.kept.disk) return;
-      block.kept.disk.segment.isStale = true;
-      tidySoon();
+      const own = [block.kept.disk, pending?.taken.get(block)?.place, appending?.taken.get(block)?.place];
+      for (const place of own) if (place) place.segment.isStale = true;
+      if (own.some(Boolean)) tidySoon();
     },
     tidySoon,
     /** All that is lost is off the disk; throws where that failed. */

@@ -19,6 +19,7 @@ import { realDisk } from '../../../../../core/store/disk.ts';
 import { type Fault, faultyDisk } from '../../../../support/faulty-disk.ts';
 import { folder } from '../../../../support/folders.ts';
 import { type Seeded, seeded } from '../../../../support/seeded.ts';
+import { until } from '../../../../support/until.ts';
 
 const SHAPE = { layers: 1, kvHeads: 1, dim: 64 };
 const ROOTS = [
@@ -254,6 +255,124 @@ test('a block stays on a full disk as long as what follows it is in memory', asy
   }
   await assertRead(world, first);
   assert.ok(world.held.disk.stats().evictions > 100);
+});
+
+test('who leaves a block while its line is on its way has not stored it after a restart', async (t) => {
+  for (const moment of ['append', 'wipe']) {
+    const path = start(t);
+    let during = () => {};
+    const disk: Disk = {
+      ...realDisk,
+      open(name, how) {
+        if (name.endsWith('.data')) during();
+        return realDisk.open(name, how);
+      },
+    };
+    const world = await open(path, 1 << 20, 1 << 20, disk);
+    const [block] = world.put(1, [1], 't');
+    world.put(1, [1], 'u');
+    const [other] = world.put(1, [2], 't');
+    assert.ok(block && other);
+    const leaves = () => {
+      during = () => {};
+      world.stakes.leave(block, 't');
+      world.held.disk.noted(block);
+    };
+    if (moment === 'append') during = leaves;
+    await world.held.disk.write([block, other]);
+    if (moment === 'wipe') {
+      during = leaves;
+      world.held.disk.drop(other);
+    }
+    await world.settled();
+    await world.held.disk.wiped();
+    const again = await open(path, 1 << 20);
+    const found = again.find(1, [1]).map((one) => again.stakes.tenantsOf(one));
+    assert.deepEqual(found, [['u']], moment);
+  }
+});
+
+test('a record that was copied is not found again by its first copy, where that could not be removed at once', async (t) => {
+  const path = start(t);
+  let refusals = 0;
+  const disk: Disk = {
+    ...realDisk,
+    async remove(name) {
+      if (refusals-- > 0) throw new Error('EIO: injected');
+      return realDisk.remove(name);
+    },
+  };
+  const world = await open(path, 256 << 10, 1 << 20, disk); // memory has the others throughout
+  const [first, second] = world.put(0, [1, 2]);
+  assert.ok(first && second);
+  await world.held.disk.write([first]);
+  const place = first.kept.disk;
+  assert.ok(world.held.sink(first));
+  for (let number = 100; first.kept.disk === place; number++) {
+    refusals = 1;
+    const release = world.held.blocks.hold([second]);
+    await world.held.disk.write(world.put(0, [number]));
+    release();
+  }
+  refusals = 0;
+  world.held.blocks.remove(first, 'cleared');
+  await world.held.disk.wiped();
+  const again = await open(path, 256 << 10);
+  assert.equal(again.find(0, [1]).length, 0);
+});
+
+test('a segment that goes with what was cleared is off its folder before that is told', async (t) => {
+  const path = start(t);
+  const seen: string[] = [];
+  const disk: Disk = {
+    ...realDisk,
+    async syncFolder(name) {
+      seen.push(`${name === path} ${readdirSync(name).length}`);
+      return realDisk.syncFolder(name);
+    },
+  };
+  const world = await open(path, 1 << 20, 1 << 20, disk);
+  const [block] = world.put(0, [1]);
+  assert.ok(block);
+  await world.held.disk.write([block]);
+  world.held.blocks.remove(block, 'cleared');
+  await world.held.disk.wiped();
+  assert.equal(seen.at(-1), 'true 0');
+});
+
+test('what could not be wiped is, as soon as the disk lets it', async (t) => {
+  const path = start(t);
+  let isBroken = false;
+  const disk: Disk = {
+    ...realDisk,
+    async remove(name) {
+      if (isBroken) throw new Error('EIO: injected');
+      return realDisk.remove(name);
+    },
+  };
+  const world = await open(path, 1 << 20, 1 << 20, disk);
+  const [block] = world.put(0, [1]);
+  assert.ok(block);
+  await world.held.disk.write([block]);
+  isBroken = true;
+  world.held.blocks.remove(block, 'cleared');
+  await assert.rejects(world.held.disk.wiped(), { code: 'disk_failed' });
+  await world.settled();
+  isBroken = false;
+  await until(() => readdirSync(path).length === 0, 'its segment is gone');
+});
+
+test('what is copied is within the budget too, on a disk that a start has found full', async (t) => {
+  const path = start(t);
+  const world = await open(path, 2 << 20);
+  for (let number = 0; number < 300; number++) await world.held.disk.write(world.put(0, [number]));
+  const bytesMax = sizeOf(path);
+  const again = await open(path, bytesMax);
+  for (const block of all(again)) await again.held.disk.read(block); // it came back, and is worth a copy
+  for (let number = 300; number < 320; number++) await again.held.disk.write(again.put(0, [number]));
+  const { bytesMost, evictions } = again.held.disk.stats();
+  assert.ok(evictions > 0 && bytesMost <= bytesMax, `${bytesMost} bytes of ${bytesMax}`);
+  assert.deepEqual(again.held.faults(), []);
 });
 
 test('packages that leave memory are on disk by then, and are written ahead of need', async (t) => {
