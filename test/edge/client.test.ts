@@ -325,7 +325,7 @@ describe('head(), delete(), list(), stats(), adapters()', () => {
   });
 
   test('stats() and adapters() answer what the server says', async () => {
-    assert.deepEqual(await client().stats(), STATS);
+    assert.deepEqual(await client().stats(), { of: 'all', ...STATS });
     assert.deepEqual(await client().adapters(), ADAPTERS);
   });
 
