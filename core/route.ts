@@ -16,6 +16,7 @@ export interface CoreEnv {
   Bindings: HttpBindings & { handover?: Handover };
   Variables: {
     requestId: string;
+    traceId: string;
     caller: Caller;
     digest: Uint8Array | undefined;
     route: string;

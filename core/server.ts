@@ -30,6 +30,7 @@ import {
 } from './contract/messages.ts';
 import { asProblem, type Problem, problem, problemResponse } from './contract/problems.ts';
 import { isNoted } from './contract/refusals.ts';
+import { traceOf } from './contract/trace.ts';
 import type { Erasures } from './erasure/erasures.ts';
 import { addErasureRoutes } from './erasure-routes.ts';
 import { sendEvents } from './event-stream.ts';
@@ -83,6 +84,7 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
   app.use(async (c, next) => {
     const requestId = c.env.handover?.requestId ?? givenId(c) ?? crypto.randomUUID();
     c.set('requestId', requestId);
+    c.set('traceId', c.env.handover?.traceId ?? traceOf(c.req.raw.headers, requestId).traceId);
     const end = parts.metrics.begin(c.req.method);
     await next();
     if (!c.env.outgoing.headersSent) c.res.headers.set('x-request-id', requestId);
@@ -92,7 +94,9 @@ export function createServer(parts: ServerParts): Hono<CoreEnv> {
     const fault = asProblem(thrown);
     if (isNoted(fault.status)) noteRefusal(c, fault);
     if (fault.status >= 500)
-      parts.log(`${c.get('requestId')} ${c.req.method} ${oneLine(c.req.path)}: ${causes(fault)}`);
+      parts.log(
+        `${c.get('requestId')} trace ${c.get('traceId')} ${c.req.method} ${oneLine(c.req.path)}: ${causes(fault)}`,
+      );
     return problemResponse(fault, c.get('requestId'));
   });
   app.notFound((c) => {

@@ -16,7 +16,7 @@ const PREFLIGHT: Fields = [
   ['access-control-allow-methods', 'GET, HEAD, PUT, POST, DELETE'],
   [
     'access-control-allow-headers',
-    'accept, authorization, content-digest, content-type, if-none-match, last-event-id, signature, signature-input, x-deadline-ms',
+    'accept, authorization, content-digest, content-type, if-none-match, last-event-id, signature, signature-input, traceparent, tracestate, x-deadline-ms',
   ],
   ['access-control-max-age', '600'],
 ];

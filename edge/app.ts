@@ -6,12 +6,15 @@ import { type Address, textOf } from '../core/contract/addresses.ts';
 import { asProblem, problem, problemResponse } from '../core/contract/problems.ts';
 import { isNoted, type Refusals } from '../core/contract/refusals.ts';
 import type { Caller, Verifier } from '../core/contract/signatures.ts';
+import { type Trace, traceOf } from '../core/contract/trace.ts';
+import type { AccessLog } from './access-log.ts';
 import { allowOrigins, type Fields, SAFE_FIELDS } from './answer-fields.ts';
 import { type BodyRules, limitBody, readSmallBody } from './body.ts';
 import { type AddressRules, assertAllowed, clientAddress } from './client-address.ts';
 import type { Forward } from './forward.ts';
 import type { HotKeys } from './hot-keys.ts';
 import { type LimitRules, limitAddress, limitKey } from './limit.ts';
+import { routeClass } from './route-class.ts';
 import { sanitize } from './sanitize.ts';
 import { verifyCaller } from './signature.ts';
 import type { TokenVerifier } from './token.ts';
@@ -20,8 +23,10 @@ export interface EdgeEnv {
   Bindings: Record<string, unknown>;
   Variables: {
     requestId: string;
+    trace: Trace;
     /** Of who called; undefined where the runtime does not know it. */
     address: Address | undefined;
+    /** Once that is known. */
     caller: Caller;
     /** That tell how often it may call. */
     fields: readonly (readonly [name: string, value: string])[];
@@ -31,6 +36,8 @@ export interface EdgeEnv {
     safe: Fields;
     /** The body, where it is small enough to be checked before anything is forwarded. */
     body: Uint8Array | undefined;
+    /** The head of an answer that the core beside has written itself. */
+    sent: { readonly status: number; readonly bytes: number | undefined } | undefined;
   };
 }
 
@@ -40,8 +47,13 @@ const ALREADY_SENT = ['x-request-id', SENT];
 
 export interface EdgeMetrics {
   readonly contentType: string;
-  /** Starts the clock of a request; call the result with its status. */
-  begin(method: string): (status: number) => void;
+  /** A request has ended. */
+  ended(request: {
+    readonly method: string;
+    readonly route: string;
+    readonly status: number;
+    readonly ms: number;
+  }): void;
   refused(code: string): void;
   text(): Promise<string>;
 }
@@ -69,21 +81,25 @@ export interface EdgeParts {
   /** Lets work end after its request was answered. */
   readonly goOn: (c: Context<EdgeEnv>, work: Promise<void>) => void;
   readonly log: (line: string) => void;
+  /** Undefined: none is kept. */
+  readonly accessLog: AccessLog | undefined;
 }
 
 export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
   const app = new Hono<EdgeEnv>();
 
   app.use(async (c, next) => {
-    c.set('requestId', crypto.randomUUID());
+    const requestId = crypto.randomUUID();
+    c.set('requestId', requestId);
+    c.set('trace', traceOf(c.req.raw.headers, requestId));
     c.set('address', clientAddress(parts.addresses, parts.addressOf(c), c.req.raw.headers));
     c.set('safe', SAFE_FIELDS);
-    const end = parts.metrics.begin(c.req.method);
+    const began = performance.now();
     await next();
     if (!ALREADY_SENT.some((name) => c.res.headers.has(name))) c.res.headers.set('x-request-id', c.get('requestId'));
     if (!c.res.headers.has(SENT))
       for (const [name, value] of [...c.get('safe'), ...(c.get('fields') ?? [])]) c.res.headers.set(name, value);
-    end(c.res.status);
+    noteEnd(c, performance.now() - began);
   });
   app.onError((thrown, c) => {
     const fault = asProblem(thrown);
@@ -91,7 +107,7 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
     if (isNoted(fault.status)) noteRefusal(c, fault.status, fault.code);
     if (fault.status >= 500)
       parts.log(
-        `${c.get('requestId')} ${c.req.method} ${encodeURI(c.req.path)}: ${fault.message} ${fault.cause ?? ''}`,
+        `${c.get('requestId')} trace ${c.get('trace').traceId} ${c.req.method} ${encodeURI(c.req.path)}: ${fault.message} ${fault.cause ?? ''}`,
       );
     const answer = problemResponse(fault, c.get('requestId'));
     if (parts.tokens && fault.code === 'signature_missing')
@@ -135,6 +151,19 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
   app.all('/v1/*', parts.forward);
   return app;
 
+  function noteEnd(c: Context<EdgeEnv>, ms: number): void {
+    const { method, path } = c.req;
+    const { status, bytes } = c.get('sent') ?? { status: c.res.status, bytes: lengthOf(c.res) };
+    parts.metrics.ended({ method, route: routeClass(path), status, ms });
+    if (!parts.accessLog) return;
+    const { keyid, tenant } = (c.get('caller') as Caller | undefined) ?? {};
+    const address = c.get('address');
+    parts.accessLog.note({
+      ...{ method, url: c.req.url, status, ms, bytes, keyid, tenant, address: address && textOf(address) },
+      ...{ requestId: c.get('requestId'), traceId: c.get('trace').traceId },
+    });
+  }
+
   function noteRefusal(c: Context<EdgeEnv>, status: number, code: string): void {
     const { method, path } = c.req;
     const [address, caller, requestId] = [c.get('address'), c.get('caller'), c.get('requestId')];
@@ -149,4 +178,9 @@ export function createEdge(parts: EdgeParts): Hono<EdgeEnv> {
     });
     if (written) parts.goOn(c, written);
   }
+}
+
+function lengthOf({ headers }: Response): number | undefined {
+  const length = headers.get('content-length');
+  return length === null ? undefined : Number(length);
 }

@@ -18,6 +18,9 @@ declare const Bun: {
   }): BunServer;
 };
 
+// Whoever read our output may leave; that is no reason to end.
+process.stdout.on('error', () => {});
+
 runEdge({
   environment: Bun.env,
   listen(answer, at) {
@@ -30,6 +33,7 @@ runEdge({
     });
     return { port: server.port, close: () => server.stop() };
   },
+  write: (text) => new Promise<void>((resolve) => process.stdout.write(text, () => resolve())),
   onSignal: (name, heard) => process.on(name, heard),
   exit: (code) => process.exit(code),
 });

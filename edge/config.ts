@@ -82,6 +82,11 @@ export const edgeSettings = {
   ),
   EDGE_LIMIT_FAILED: setting(ratesText, '1000/1m', 'of these, those whose signature was refused; or none'),
   EDGE_LIMIT_BUCKETS: setting(integer(100, 10_000_000), '100000', 'keys, and addresses, whose use is remembered'),
+  ACCESS_LOG: setting(
+    choice(['off', 'on']),
+    'off',
+    'on: a line of JSON for each request to the edge, on standard output',
+  ),
   EDGE_JWT_JWKS: setting(
     z.union([
       z.literal('').transform(() => undefined),

@@ -7,9 +7,12 @@ declare const Deno: {
     options: { hostname: string; port: number; onListen: () => void },
     answer: (request: Request, from: { remoteAddr: { hostname: string } }) => Response | Promise<Response>,
   ): { readonly addr: { readonly port: number }; shutdown(): Promise<void> };
+  readonly stdout: { readonly writable: WritableStream<Uint8Array> };
   addSignalListener(name: string, heard: () => void): void;
   exit(code: number): void;
 };
+
+const stdout = Deno.stdout.writable.getWriter();
 
 runEdge({
   environment: Deno.env.toObject(),
@@ -19,6 +22,7 @@ runEdge({
     );
     return { port: server.addr.port, close: () => server.shutdown() };
   },
+  write: (text) => stdout.write(new TextEncoder().encode(text)),
   onSignal: Deno.addSignalListener,
   exit: Deno.exit,
 });

@@ -15,7 +15,7 @@ import { limitsBy } from './limit.ts';
 import { coreElsewhere, readyElsewhere } from './reach.ts';
 import { tokensBy } from './tokens.ts';
 
-type Own = Pick<EdgeParts, 'mayReadMetrics' | 'addressOf' | 'goOn' | 'log'>;
+type Own = Pick<EdgeParts, 'mayReadMetrics' | 'addressOf' | 'goOn' | 'log' | 'accessLog'>;
 
 export interface Surroundings extends Own {
   readonly config: EdgeConfig;

@@ -8,6 +8,7 @@ import { CALLER_HEADER, encodeCaller, unsealKey } from '../core/contract/interna
 import { problem } from '../core/contract/problems.ts';
 import type { RefusalLine } from '../core/contract/refusals.ts';
 import { hasBody, type Key } from '../core/contract/signatures.ts';
+import { traceFields } from '../core/contract/trace.ts';
 import type { EdgeEnv, EdgeParts } from './app.ts';
 import { withCutTold } from './event-cut.ts';
 import { type CoreElsewhere, checkHealth, reach } from './reach.ts';
@@ -33,7 +34,7 @@ export function forwardElsewhere(core: CoreElsewhere, goOn: EdgeParts['goOn'] = 
     goOn(c, checkHealth(core));
     const answer = await reach(core, {
       ...{ method, path: pathname + search, tenant: c.get('caller').tenant },
-      headers: { ...Object.fromEntries(passed), 'x-request-id': c.get('requestId') },
+      headers: { ...Object.fromEntries(passed), 'x-request-id': c.get('requestId'), ...traceFields(c.get('trace')) },
       said: { [CALLER_HEADER]: encodeCaller(c.get('caller')), ...deadline?.said },
       body: c.get('body') ?? (hasBody(headers) ? c.req.raw.body : null),
       digest: c.get('digest'),

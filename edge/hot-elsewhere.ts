@@ -1,6 +1,7 @@
 // Hot keys before cores elsewhere: a tensor is asked for with its etag, and kept until its core tells of a change. Where nothing
 // is heard of a core (on Workers always), it is asked again after `EDGE_HOT_FRESH_MS`.
 import { CALLER_HEADER, encodeCaller } from '../core/contract/internal.ts';
+import { traceFields } from '../core/contract/trace.ts';
 import type { EdgeParts } from './app.ts';
 import type { EdgeConfig } from './config.ts';
 import { type CoreChanges, createCoreChanges } from './core-changes.ts';
@@ -45,7 +46,10 @@ function bringFrom(core: CoreElsewhere, bytesMax: number, goOn: EdgeParts['goOn'
     const known = etag ?? c.req.header('if-none-match');
     const answer = await reach(core, {
       ...{ method: 'GET', path: `/v1/tensors/${key}`, tenant },
-      headers: { 'x-request-id': c.get('requestId'), ...(known === undefined ? {} : { 'if-none-match': known }) },
+      headers: {
+        ...{ 'x-request-id': c.get('requestId'), ...traceFields(c.get('trace')) },
+        ...(known === undefined ? {} : { 'if-none-match': known }),
+      },
       said: { [CALLER_HEADER]: encodeCaller(c.get('caller')) },
       signal: AbortSignal.timeout(BRING_MS_MAX), // others may wait for it when this caller has left
     });

@@ -11,6 +11,7 @@ import { memoryNonces } from '../core/contract/nonces.ts';
 import { createRefusals, type Refusals } from '../core/contract/refusals.ts';
 import { createVerifier, type Key, type Nonces } from '../core/contract/signatures.ts';
 import type { WholeTensor } from '../core/contract/whole-tensor.ts';
+import { createAccessLog } from './access-log.ts';
 import { createEdge, type EdgeEnv } from './app.ts';
 import { SMALL_BODY_BYTES } from './body.ts';
 import { addressesBy, type EdgeConfig } from './config.ts';
@@ -111,6 +112,7 @@ export interface EdgeOptions {
 /** The edge, listening. */
 export async function startEdge({ config, core, log }: EdgeOptions): Promise<Listener> {
   const behind = core ? here(core, config) : elsewhere(config, log);
+  const accessLog = config.ACCESS_LOG === 'on' ? createAccessLog(writeOut, Date.now) : undefined;
   const edge = createEdge({
     verify: createVerifier({ crypto: nodeCrypto, now: Date.now, nonces: behind.nonces, keyOf: behind.keyOf }),
     tokens: tokensBy(config, { crypto: nodeCrypto, log, readFile: (url) => readFile(url, 'utf8') }),
@@ -124,7 +126,8 @@ export async function startEdge({ config, core, log }: EdgeOptions): Promise<Lis
     limits: limitsBy(config, { now: Date.now, movedOf: (c) => movedBy(socketOf(c)) }),
     addressOf: (c) => socketOf(c).remoteAddress,
     goOn: () => {},
-    metrics: createEdgeMetrics(behind.hotKeys),
+    metrics: createEdgeMetrics(behind.hotKeys, accessLog),
+    accessLog,
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
     log,
   });
@@ -140,9 +143,13 @@ export async function startEdge({ config, core, log }: EdgeOptions): Promise<Lis
       await listener.close();
       behind.end();
       await behind.refusals.flush();
+      await accessLog?.close();
     },
   };
 }
+
+/** Resolves when it is out, in order with all other output. */
+const writeOut = (text: string) => new Promise<void>((resolve) => process.stdout.write(text, () => resolve()));
 
 const socketOf = (c: Context<EdgeEnv>) => (c.env as unknown as HttpBindings).incoming.socket;
 const movedBy = ({ bytesRead, bytesWritten }: Socket): number => bytesRead + bytesWritten;
@@ -160,18 +167,26 @@ interface Behind {
 
 /** In process: the core reads the request's socket and writes the answer's itself, no byte is passed on twice. */
 function here(core: CoreHere, config: EdgeConfig): Behind {
-  const forward: Forward = (c) => {
+  const forward: Forward = async (c) => {
     const { incoming, outgoing } = c.env as unknown as HttpBindings;
     for (const [name, value] of [...c.get('safe'), ...c.get('fields')]) outgoing.setHeader(name, value);
     const handover = {
       requestId: c.get('requestId'),
+      traceId: c.get('trace').traceId,
       caller: c.get('caller'),
       digest: c.get('digest'),
       body: c.get('body'),
     };
-    return core.fetch(c.req.raw, { incoming, outgoing, handover });
+    const answer = await core.fetch(c.req.raw, { incoming, outgoing, handover });
+    if (outgoing.headersSent) c.set('sent', headOf(outgoing));
+    return answer;
   };
   return { ...core, end: () => {}, hotKeys: hotKeysOf(core, config), forward };
+}
+
+function headOf(outgoing: HttpBindings['outgoing']) {
+  const length = outgoing.getHeader('content-length');
+  return { status: outgoing.statusCode, bytes: length === undefined ? undefined : Number(length) };
 }
 
 /** The core tells of every change. */

@@ -4,6 +4,7 @@
 import { webCrypto } from '../core/contract/crypto-web.ts';
 import { metricsGuard } from '../core/contract/metrics-guard.ts';
 import { type Environment, refuseUnknown } from '../core/contract/settings.ts';
+import { createAccessLog } from './access-log.ts';
 import { edgeSettings, readEdgeConfig } from './config.ts';
 import { edgeElsewhere } from './elsewhere.ts';
 import { createEdgeMetrics } from './metrics.ts';
@@ -16,6 +17,8 @@ export type Answer = (request: Request, address: string | undefined) => Response
 export interface Runtime {
   readonly environment: Environment;
   listen(answer: Answer, at: { hostname: string; port: number }): Listening;
+  /** On standard output; holds nobody, and resolves when it is out. */
+  write(text: string): Promise<unknown>;
   onSignal(name: 'SIGTERM' | 'SIGINT', heard: () => void): void;
   exit(code: number): void;
 }
@@ -35,13 +38,15 @@ export function runEdge(runtime: Runtime): void {
   }
 }
 
-function start({ environment, listen, onSignal, exit }: Runtime): void {
+function start({ environment, listen, write, onSignal, exit }: Runtime): void {
   refuseUnknown(Object.keys(edgeSettings), environment);
   const config = readEdgeConfig(environment);
+  const accessLog = config.ACCESS_LOG === 'on' ? createAccessLog(write, Date.now) : undefined;
   const { edge, close } = edgeElsewhere({
     config,
     crypto: webCrypto,
-    metricsOf: createEdgeMetrics,
+    metricsOf: (hotKeys) => createEdgeMetrics(hotKeys, accessLog),
+    accessLog,
     lasts: true,
     mayReadMetrics: metricsGuard(config.HOST, config.METRICS_TOKEN),
     addressOf: ({ env }) => env.address as string | undefined,
@@ -59,6 +64,7 @@ function start({ environment, listen, onSignal, exit }: Runtime): void {
     stopping = true;
     const ended = listening.close().then(close);
     await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, DRAIN_MS_MAX))]);
+    await accessLog?.close();
     exit(0);
   };
   for (const name of ['SIGTERM', 'SIGINT'] as const) onSignal(name, () => void stop());

@@ -6,6 +6,7 @@
 import { webCrypto } from '../core/contract/crypto-web.ts';
 import { problem, problemResponse } from '../core/contract/problems.ts';
 import { refuseUnknown, SettingsError } from '../core/contract/settings.ts';
+import { type AccessLog, lineOf } from './access-log.ts';
 import type { EdgeMetrics } from './app.ts';
 import { edgeSettings, readEdgeConfig } from './config.ts';
 import { edgeElsewhere } from './elsewhere.ts';
@@ -50,6 +51,7 @@ function openEdge(bindings: Bindings) {
     addressOf: (c) => c.req.header('cf-connecting-ip'),
     goOn: (c, work) => c.executionCtx.waitUntil(work),
     metricsOf: () => noMetrics,
+    accessLog: config.ACCESS_LOG === 'on' ? onConsole : undefined,
     lasts: false,
     mayReadMetrics: () => true,
     log,
@@ -82,9 +84,16 @@ const fetchUncached: typeof fetch = (input, init) => fetch(input, { ...init, cac
 
 const noMetrics: EdgeMetrics = {
   contentType: 'text/plain',
-  begin: () => () => {},
+  ended: () => {},
   refused: () => {},
   text: async () => {
     throw problem('route_unknown', "An edge on Workers keeps no metrics; read the core's, and Cloudflare's own.");
   },
+};
+
+/** Cloudflare takes lines as they come, and drops what is too much itself. */
+const onConsole: AccessLog = {
+  note: (line) => log(lineOf(line, Date.now()).trimEnd()),
+  dropped: 0,
+  close: async () => {},
 };

@@ -17,6 +17,7 @@ export const CALLER_HEADER = 'x-blatam-caller';
 /** What an edge in the core's own process hands over with a request. */
 export interface Handover {
   readonly requestId: string;
+  readonly traceId: string;
   readonly caller: Caller;
   /** The sha-256 that the caller signed. */
   readonly digest: Uint8Array | undefined;

@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { after, before, beforeEach, test } from 'node:test';
 import { adminKey, call, codeOf, ROOT, signed, startBlatam } from '../support/blatam.ts';
 import { type RunningEdge, startEdgeOn } from '../support/runtimes.ts';
+import { until } from '../support/until.ts';
 
 const INTERNAL_SECRET = randomBytes(32).toString('base64');
 const TENANTS = 40;
@@ -52,6 +53,8 @@ interface Told {
   readonly core: string;
   readonly deadline?: string;
   readonly left: number;
+  readonly traceparent?: string;
+  readonly tracestate?: string;
 }
 
 const keyOf = (tenant: number) => ({ keyid: `k${tenant}`, secret: INTERNAL_SECRET });
@@ -135,6 +138,23 @@ test('a deadline is told to the core; when it is over the caller is answered 504
   for (let { left } = told; left <= told.left; ) ({ left } = (await (await ask(refuses, 1)).json()) as Told);
   const malformed = await ask(refuses, 1, '', { 'x-deadline-ms': 'soon' });
   assert.equal(malformed.status, 422);
+});
+
+test('the core is told whose trace a request is part of, under a span of the edge, and what fails is logged with it', async () => {
+  const traceId = randomBytes(16).toString('hex');
+  const span = '00f067aa0ba902b7';
+  const headers = { traceparent: `00-${traceId}-${span}-01`, tracestate: 'a=1' };
+  // one that is passed on, and one that hot keys would bring
+  for (const query of ['', '?limit=1']) {
+    const told = (await (await ask(refuses, 1, query, headers)).json()) as Told;
+    assert.match(told.traceparent ?? '', new RegExp(`^00-${traceId}-(?!${span})[0-9a-f]{16}-01$`));
+    assert.equal(told.tracestate, 'a=1');
+  }
+  const begun = (await (await ask(refuses, 1, '', { traceparent: 'junk', tracestate: 'a=1' })).json()) as Told;
+  assert.match(begun.traceparent ?? '', /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/);
+  assert.equal(begun.tracestate, undefined);
+  assert.equal((await ask(refuses, 1, '?wait=600000', { ...headers, 'x-deadline-ms': '200' })).status, 504);
+  await until(() => refuses.output().includes(`trace ${traceId} GET`), 'the log names the trace');
 });
 
 test('events whose core is killed end in an event that says so, after the last whole one', async () => {

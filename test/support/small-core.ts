@@ -31,7 +31,11 @@ const server = createServer(async (request, answer): Promise<void> => {
     return void answer.write('id: 1\n\nid: 2\ndata: not who');
   }
   if (searchParams.get('stuck') === NAME) return;
-  const reply = () => answer.end(JSON.stringify({ core: NAME, deadline: request.headers['x-deadline-ms'], left }));
+  const { traceparent, tracestate } = request.headers;
+  const reply = () =>
+    answer.end(
+      JSON.stringify({ core: NAME, deadline: request.headers['x-deadline-ms'], left, traceparent, tracestate }),
+    );
   setTimeout(reply, Number(searchParams.get('wait') ?? 0));
 });
 server.listen(Number(PORT), '127.0.0.1', () => console.log((server.address() as AddressInfo).port));
