@@ -19,7 +19,7 @@ import { bytesUnder } from './store.ts';
 
 /** Moments of a call to the disk. */
 const MOMENTS = ['before', 'half', 'after'] as const;
-const ROUNDS = Number(process.env.CRASH_ROUNDS ?? 500);
+const ROUNDS = Number(process.env.CRASH_ROUNDS ?? 100);
 /** Where a point is not come to, the process is killed all the same. */
 const LIFE_MS_MAX = 4000;
 /** By one file of tests. */
