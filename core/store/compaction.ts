@@ -224,6 +224,13 @@ export function createCompaction(o: CompactionOptions): Compaction {
     if (!isKnown) return;
     disk.reached('compaction known');
     for (const { number, end } of sources) {
+      const left = catalog.packs.get(number)?.live ?? 0;
+      if (left > 0 && !damaged.has(number)) {
+        // The index leads to something there that was not found in the pack: it stays, for the next start to look at.
+        unfit.add(number);
+        log(`pack ${number} stays: the index leads to ${left} bytes there that were not met`);
+        continue;
+      }
       const row: Row = ['pack gone', number];
       catalog.apply(row);
       await journal.append([row]);
